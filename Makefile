@@ -1,0 +1,40 @@
+# `make demo` and `make test` set themselves up: a virtual environment in .venv with exactly the versions of constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
+
+.PHONY: help demo test unit notebooks lab kernel train clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab,test]'
+	@touch $@
+
+demo: .venv/ready  ## the main job: the quickstart without a screen, its picture and its page into figures/
+	$(BIN)/python -m refine_lib.lessons notebooks/00_quickstart.ipynb --figures figures
+
+test: unit notebooks  ## all tests
+
+unit: .venv/ready  ## the tests of the library
+	$(BIN)/python -m pytest
+
+notebooks: .venv/ready  ## run every notebook and compare what it prints with what it says it prints
+	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 -W default $(NOTEBOOKS)
+
+lab: .venv/ready  ## JupyterLab on the quickstart
+	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb
+
+kernel: .venv/ready  ## a Jupyter kernel that computes on CUDA or says why it cannot, never on the CPU
+	$(BIN)/python -m ipykernel install --user --name refine-lib-cuda \
+		--display-name "Python 3 (refine_lib, CUDA)" --env REFINE_DEVICE cuda
+
+train: .venv/ready  ## the embedded network from nothing (about an hour)
+	$(BIN)/python -m refine_lib.train refine_lib/networks/mini_lama.safetensors
+
+clean:  ## remove what make made, but for the pictures
+	rm -rf .venv build *.egg-info
