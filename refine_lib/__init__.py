@@ -1,0 +1,34 @@
+"""Feature refinement for high-resolution inpainting, at test time, for any network."""
+
+from refine_lib.masks import erode, stroke_masks
+from refine_lib.networks import load_network
+from refine_lib.networks.lama import LamaGenerator
+from refine_lib.pyramid import Level, Pyramid, build_pyramid, downscale, downscale_mask
+from refine_lib.refine import NothingToRefine, multiscale_inpaint, predict_and_refine
+from refine_lib.scenes import Scenes, random_scenes
+from refine_lib.split import Featuremap, SplitNetwork, split_network
+from refine_lib.steps import Result, Step
+from refine_lib.version import __version__
+
+__all__ = [
+    "Featuremap",
+    "LamaGenerator",
+    "Level",
+    "NothingToRefine",
+    "Pyramid",
+    "Result",
+    "Scenes",
+    "SplitNetwork",
+    "Step",
+    "__version__",
+    "build_pyramid",
+    "downscale",
+    "downscale_mask",
+    "erode",
+    "load_network",
+    "multiscale_inpaint",
+    "predict_and_refine",
+    "random_scenes",
+    "split_network",
+    "stroke_masks",
+]

@@ -1,0 +1,63 @@
+"""Which device to compute on, and how much memory a run took there."""
+
+import os
+import sys
+
+import torch
+
+
+def pick_device(device=None):
+    """The device to compute on.
+
+    Args:
+        device: what you want, for instance ``"cuda:1"``. None takes the environment variable ``REFINE_DEVICE`` where it
+            is set, else the first of CUDA, MPS (Apple) and CPU that this machine has.
+
+    Raises:
+        ValueError: where the device is not one that torch knows.
+        RuntimeError: where this machine does not have it. There is no silent fall back to the CPU.
+    """
+    asked_by = "device" if device is not None else "the environment variable REFINE_DEVICE"
+    asked = device if device is not None else os.environ.get("REFINE_DEVICE") or None
+    if asked is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        asked = torch.device(asked)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"{asked_by} is {asked!r}; expected a device such as 'cpu', 'cuda', 'cuda:1' or 'mps'") from error
+    missing = {
+        "cuda": torch.cuda.device_count() <= (asked.index or 0),
+        "mps": not torch.backends.mps.is_available(),
+    }
+    if missing.get(asked.type):
+        found = f"torch {torch.__version__} sees {torch.cuda.device_count()} CUDA device(s) on this machine"
+        raise RuntimeError(f"{asked_by} asks for '{asked}', which is not there: {found}")
+    return asked
+
+
+def describe(device):
+    """A line for people: ``CPU, 2 threads, torch 2.13.0`` or ``NVIDIA H100 80GB HBM3 (cuda:0), torch 2.11.0``."""
+    device = torch.device(device)
+    version = f"torch {torch.__version__.partition('+')[0]}"
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} ({device}), {version}"
+    if device.type == "cpu":
+        threads = torch.get_num_threads()
+        return f"CPU, {threads} thread{'s' if threads > 1 else ''}, {version}"
+    return f"{device}, {version}"
+
+
+def peak_memory(device):
+    """The most memory this process has held so far, in bytes: on CUDA of tensors on the device, else of the process.
+
+    0 where the system cannot tell (a CPU process on Windows).
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
