@@ -1,0 +1,97 @@
+"""What an argument must be. Each check names the argument, what was given and what is wanted, before any work is done."""
+
+import math
+import numbers
+
+import torch
+
+SMALLEST_SIDE = 16  # px: below, a LaMa generator's featuremap is too small to reflect its border
+ROUNDING = 1e-4  # by which a resized picture may leave [0, 1]
+LOSSES = ("paper", "code")
+
+
+def check_image_and_mask(image, mask):
+    """Raises unless image is (B, 3, H, W) in [0, 1] and mask (B, 1, H, W) of 0 and 1, alike in all else."""
+    check_image(image)
+    _check_tensor(mask, "mask", channels=1)
+    if mask.dtype != image.dtype:
+        raise TypeError(f"mask is {dtype_name(mask.dtype)} and image is {dtype_name(image.dtype)}; expected the same: mask.to(image.dtype)")
+    if mask.device != image.device:
+        raise ValueError(f"mask is on {mask.device} and image on {image.device}; expected the same device")
+    if mask.shape[-2:] != image.shape[-2:]:
+        sizes = [" x ".join(map(str, t.shape[-2:])) for t in (mask, image)]
+        raise ValueError(f"mask is {sizes[0]} px and image is {sizes[1]} px; expected the same height and width")
+    if mask.shape[0] != image.shape[0]:
+        raise ValueError(f"mask has a batch of {mask.shape[0]} and image one of {image.shape[0]}; expected the same")
+    if not ((mask == 0) | (mask == 1)).all():
+        low, high = mask.min().item(), mask.max().item()
+        wanted = "expected only 0 (known) and 1 (hole). Threshold it first: mask = (mask > 0.5).to(image.dtype)"
+        if high > 1:
+            wanted = wanted.replace("mask > 0.5", "mask > 127")
+        raise ValueError(f"mask has values between {low:g} and {high:g}; {wanted}")
+
+
+def check_image(image, name="image"):
+    """Raises unless image is a float tensor (B, 3, H, W) with values in [0, 1]."""
+    _check_tensor(image, name, channels=3)
+    low, high = image.min().item(), image.max().item()
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        hint = f". Divide an 8-bit picture by 255: {name} / 255" if high > 1.5 else ""
+        raise ValueError(f"{name} has values between {low:g} and {high:g}; expected values in [0, 1]{hint}")
+
+
+def check_smallest_scale(smallest_scale):
+    """Raises unless smallest_scale is a number of pixels that a network can work on."""
+    _check_number(smallest_scale, "smallest_scale", SMALLEST_SIDE, "pixels, the size that the network was trained at")
+
+
+def check_settings(lr, n_iters, erosion, loss):
+    """Raises unless the settings of the optimisation are in range."""
+    if not isinstance(lr, numbers.Real) or not 0 < lr < math.inf:
+        raise ValueError(f"lr is {lr!r}; expected a learning rate above 0 (the paper's is 0.002)")
+    _check_integer(n_iters, "n_iters", "updates of the featuremap (the paper's is 15)")
+    _check_integer(erosion, "erosion", "pixels, the diameter of the kernel (the paper's is 15)")
+    if loss not in LOSSES:
+        raise ValueError(f"loss is {loss!r}; expected one of {', '.join(map(repr, LOSSES))}")
+
+
+def check_inpainted_low_res(inpainted_low_res, image):
+    """Raises unless inpainted_low_res is an image of half the size, as ``downscale`` halves."""
+    _check_tensor(inpainted_low_res, "inpainted_low_res", channels=3, smallest=1)  # any range: a network made it
+    wanted = (image.shape[0], 3, image.shape[2] // 2, image.shape[3] // 2)
+    if tuple(inpainted_low_res.shape) != wanted:
+        given = tuple(inpainted_low_res.shape)
+        raise ValueError(f"inpainted_low_res has shape {given}; expected {wanted}, half of image's {tuple(image.shape)}")
+    if inpainted_low_res.dtype != image.dtype:
+        given, wanted = dtype_name(inpainted_low_res.dtype), dtype_name(image.dtype)
+        raise TypeError(f"inpainted_low_res is {given} and image is {wanted}; expected the same")
+
+
+def _check_tensor(tensor, name, channels, smallest=SMALLEST_SIDE):
+    shape = f"(B, {channels}, H, W)"
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"{name} is a {type(tensor).__name__}; expected a torch.Tensor of shape {shape}")
+    if tensor.ndim != 4:
+        raise ValueError(f"{name} has {tensor.ndim} dimensions, shape {tuple(tensor.shape)}; expected 4 (shape {shape})")
+    if tensor.shape[1] != channels:
+        raise ValueError(f"{name} has {tensor.shape[1]} channels, shape {tuple(tensor.shape)}; expected {channels} (shape {shape})")
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{name} is {dtype_name(tensor.dtype)}; expected float32 or float64")
+    if tensor.shape[0] < 1 or min(tensor.shape[-2:]) < smallest:
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected at least one picture of {smallest} px a side")
+    if not tensor.isfinite().all():
+        raise ValueError(f"{name} has values that are not finite (nan or inf); expected numbers")
+
+
+def _check_integer(value, name, what):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
+        raise ValueError(f"{name} is {value!r}; expected a whole number of 0 or more {what}")
+
+
+def _check_number(value, name, least, what):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not least <= value < math.inf:
+        raise ValueError(f"{name} is {value!r}; expected at least {least} {what}")
+
+
+def dtype_name(dtype):
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,44 @@
+"""Photos as tensors, and back."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+BUILT_IN = ("astronaut", "chelsea", "coffee", "rocket")
+
+
+def load_photo(name_or_path, device="cpu"):
+    """Reads a photo as a float32 tensor.
+
+    Args:
+        name_or_path: one of scikit-image's photos (``"astronaut"``, ``"chelsea"``, ``"coffee"``, ``"rocket"``), or the path
+            of a picture file.
+
+    Returns:
+        (1, 3, H, W) in [0, 1].
+
+    Raises:
+        FileNotFoundError: where the name is not known and there is no such file.
+    """
+    if name_or_path in BUILT_IN:
+        from skimage import data  # with the notebooks' extras: the library does without it
+
+        pixels = getattr(data, name_or_path)()
+    elif Path(name_or_path).is_file():
+        with Image.open(name_or_path) as file:
+            pixels = np.asarray(file.convert("RGB"))
+    else:
+        known = ", ".join(map(repr, BUILT_IN))
+        raise FileNotFoundError(f"name_or_path is {str(name_or_path)!r}; expected one of {known} or the path of a picture")
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].to(device, torch.float32) / 255
+
+
+def to_pixels(image):
+    """The first picture of a batch (B, C, H, W) in [0, 1] as uint8 pixels (H, W, 3), or (H, W) for a mask.
+
+    Rounded to the nearest value, so that an 8-bit photo comes back bit for bit.
+    """
+    pixels = (image[0].detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu().permute(1, 2, 0).numpy()
+    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels

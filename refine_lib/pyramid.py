@@ -1,0 +1,121 @@
+"""The image pyramid: a picture and its hole at every size, from the network's training size up to the full size."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from refine_lib.checks import check_image_and_mask, check_smallest_scale
+
+
+def downscale(image):
+    """Halves an image: a Gaussian filter against aliasing (5x5, sigma 1), then bilinear interpolation.
+
+    Convention: the border is reflected, sizes are floored, ``align_corners=False``. It passes gradients on, since the loss
+    looks at the prediction through it.
+
+    Shape: (B, C, H, W) -> (B, C, H // 2, W // 2), H and W at least 3.
+
+    Source: section 3.2 of the paper; the filter's size and sigma are those of the authors' code.
+    """
+    return _shrink(_blur(image), (image.shape[-2] // 2, image.shape[-1] // 2))
+
+
+def downscale_mask(mask):
+    """Halves a mask so that a hole never shrinks: a pixel that sees any of the hole through the filter is hole.
+
+    Shape: (B, 1, H, W) -> (B, 1, H // 2, W // 2), 1 = hole.
+
+    Source: section 3.2 of the paper; the threshold 1e-8 is that of the authors' code.
+    """
+    return (downscale(mask) > 1e-8).to(mask.dtype)
+
+
+def whole_hole(mask, size):
+    """Brings a mask to a smaller size, where a pixel is hole only if all that it covers is hole.
+
+    It is bilinear interpolation without a filter, the rule for the loss; compare ``downscale_mask``, the rule for the pyramid.
+
+    Shape: (B, 1, H, W) -> (B, 1, *size).
+    """
+    return (_shrink(mask, size) > 1 - 1e-6).to(mask.dtype)  # not == 1: in float32 the weights need not sum to 1 exactly
+
+
+def _blur(image, size=5, sigma=1.0):
+    offsets = torch.arange(size, dtype=image.dtype, device=image.device) - size // 2
+    weights = torch.exp(-(offsets**2) / (2 * sigma**2))
+    weights = (weights / weights.sum()).expand(image.shape[1], 1, size)
+    padded = F.pad(image, [size // 2] * 4, mode="reflect")
+    rows = F.conv2d(padded, weights[:, :, None, :], groups=image.shape[1])
+    return F.conv2d(rows, weights[:, :, :, None], groups=image.shape[1])
+
+
+def _shrink(image, size):
+    return F.interpolate(image, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+@dataclass(frozen=True)
+class Level:
+    """One size of the picture: ``image`` (B, 3, H, W) in [0, 1] and ``mask`` (B, 1, H, W), 1 = hole."""
+
+    image: torch.Tensor
+    mask: torch.Tensor
+
+    @property
+    def size(self):
+        """(H, W) in pixels."""
+        return tuple(self.image.shape[-2:])
+
+    def __repr__(self):
+        height, width = self.size
+        return f"Level({height} x {width} px, {self.mask.mean().item():.1%} hole)"
+
+
+class Pyramid(Sequence):
+    """The levels of a picture, smallest first; ``pyramid[-1]`` is the picture itself."""
+
+    def __init__(self, levels):
+        self._levels = tuple(levels)
+
+    def __getitem__(self, index):
+        return self._levels[index]
+
+    def __len__(self):
+        return len(self._levels)
+
+    def __repr__(self):
+        lines = [f"  {i}: {level!r}" for i, level in enumerate(self)]
+        return "\n".join([f"Pyramid of {len(self)} level{'s' if len(self) > 1 else ''}, smallest first", *lines])
+
+
+def number_of_levels(height, width, smallest_scale=512):
+    """1 + round(log2(short side / smallest_scale)), and at least 1."""
+    return max(1, 1 + round(math.log2(min(height, width) / smallest_scale)))
+
+
+def build_pyramid(image, mask, smallest_scale=512):
+    """Halves a picture and its mask until the short side is about the network's training size.
+
+    Args:
+        image: values in [0, 1].
+        mask: 1 = hole, 0 = known.
+        smallest_scale: the short side to come close to, in pixels: the size that the network was trained at.
+
+    Shape: image (B, 3, H, W), mask (B, 1, H, W); level i counts from the smallest, each about twice the one before.
+
+    Returns:
+        A ``Pyramid``: a sequence of ``Level``, smallest first, each with ``image`` and ``mask``.
+
+    Raises:
+        TypeError, ValueError: where an argument is not as above.
+
+    Source: Algorithm 1, ``build_pyramid``; the number of levels is the authors' code's, without its limit of 3.
+    """
+    check_image_and_mask(image, mask)
+    check_smallest_scale(smallest_scale)
+    levels = [Level(image, mask)]
+    for _ in range(number_of_levels(*image.shape[-2:], smallest_scale) - 1):
+        levels.append(Level(downscale(levels[-1].image), downscale_mask(levels[-1].mask)))
+    return Pyramid(reversed(levels))

@@ -1,0 +1,217 @@
+"""A network cut in two: ``front`` makes the featuremap z, ``rear`` makes the picture from it, and z can be optimised.
+
+The cut is made at a layer of a ``Sequential``. A split network owns what its network wants to see: the value in the hole,
+the range of values, the multiple that sizes are padded to.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from refine_lib.checks import dtype_name
+from refine_lib.networks.lama import LamaGenerator
+
+
+class Featuremap(tuple):
+    """z: the tensors that cross the cut, and the ``size`` (H, W) of the picture that they stand for.
+
+    A LaMa generator cut at its blocks has two, local (B, C1, H/8, W/8) and global (B, C2, H/8, W/8); a cut elsewhere has one.
+    """
+
+    def __new__(cls, tensors, size):
+        self = super().__new__(cls, tensors)
+        self.size = tuple(size)
+        return self
+
+    @classmethod
+    def leaf(cls, z, size):
+        """A copy of z (a tensor or a tuple of them) that an optimiser can move: detached, with gradients."""
+        tensors = (z,) if isinstance(z, torch.Tensor) else z
+        return cls((t.detach().clone().requires_grad_() for t in tensors), size)
+
+    def __getnewargs__(self):
+        return tuple(self), self.size
+
+    @property
+    def nbytes(self):
+        """Memory of the tensors, in bytes."""
+        return sum(t.nbytes for t in self)
+
+    def __repr__(self):
+        shapes = ", ".join(str(tuple(t.shape)) for t in self)
+        return f"Featuremap({shapes}; {self.nbytes / 2**20:.1f} MB)"
+
+
+class SplitNetwork(nn.Module):
+    """A network as ``front`` and ``rear``, made by ``split_network``. Its weights are frozen; only z moves."""
+
+    def __init__(self, layers, at, hole_value, value_range, multiple):
+        super().__init__()
+        self.layers = layers.eval().requires_grad_(False)
+        self.at = at
+        self.hole_value = hole_value
+        self.value_range = value_range
+        self.multiple = multiple
+
+    def train(self, mode=True):
+        """Does nothing: a split network stays in eval mode, where batch norm treats each picture alone."""
+        return super().train(False)
+
+    def front(self, image, mask):
+        """From a picture with a hole to the featuremap z.
+
+        Args:
+            image: (B, 3, H, W) in [0, 1]; what it holds in the hole is not looked at.
+            mask: (B, 1, H, W), 1 = hole.
+
+        Returns:
+            z, a ``Featuremap``: a tuple of tensors (B, C, h, w) that knows the size of the picture.
+        """
+        low, high = self.value_range
+        seen = torch.where(mask > 0, self.hole_value, image * (high - low) + low)
+        x = _pad(torch.cat([seen, mask], dim=1), self.multiple)
+        for layer in self.layers[: self.at]:
+            x = layer(x)
+        return Featuremap(x if isinstance(x, tuple) else (x,), image.shape[-2:])
+
+    def rear(self, z):
+        """From the featuremap to the prediction, known pixels included.
+
+        Args:
+            z: what ``front`` gave. A plain tensor or tuple of tensors is taken too; it does not know the picture's size, so
+                the prediction keeps the padding to the network's multiple.
+
+        Returns:
+            (B, 3, H, W), in [0, 1] where the network keeps to its range.
+        """
+        x = z if isinstance(z, torch.Tensor) else z[0] if len(z) == 1 else tuple(z)
+        for layer in self.layers[self.at :]:
+            x = layer(x)
+        height, width = z.size if isinstance(z, Featuremap) else x.shape[-2:]
+        low, high = self.value_range
+        return (x[..., :height, :width] - low) / (high - low)
+
+    def forward(self, image, mask):
+        """The plain prediction, (B, 3, H, W): ``rear(front(image, mask))``."""
+        return self.rear(self.front(image, mask))
+
+    def __repr__(self):
+        def part(layers):
+            return f"{len(layers)} layers, {sum(p.numel() for p in layers.parameters()):,} parameters"
+
+        front, rear = self.layers[: self.at], self.layers[self.at :]
+        cut = f"before layer {self.at} ({type(rear[0]).__name__})" if len(rear) else "behind the last layer"
+        return f"SplitNetwork, cut {cut}\n  front: {part(front)}\n  rear:  {part(rear)}"
+
+
+def split_network(network, at=None, hole_value=0.0, value_range=(0.0, 1.0), multiple=None):
+    """Cuts a network in two, so that the featuremap between can be optimised. It freezes the network's weights.
+
+    Args:
+        network: a ``LamaGenerator``, or an ``nn.Sequential`` that takes (B, 4, H, W), image and mask, to (B, 3, H, W).
+        at: the layer that the rear begins with, as index or as name; 0 is before all, ``len(layers)`` behind all. None is
+            the paper's choice for a LaMa generator, before the first residual block.
+        hole_value: what the network sees in the hole, in the network's own range.
+        value_range: of the network's image, in and out.
+        multiple: height and width are padded to a multiple of this by reflection at the right and the bottom, and the
+            prediction is cropped. None asks the network (8 for LaMa), else 1.
+
+    Returns:
+        A ``SplitNetwork``: ``front(image, mask)``, ``rear(z)``, and ``model(image, mask)`` for both.
+
+    Raises:
+        TypeError: where the network is of another kind.
+        ValueError: where there is no such layer, or a small picture shows that the network does not return a picture of
+            the same size, or breaks the gradient.
+
+    Source: section 3.1 of the paper; for LaMa the cut of the authors' code.
+    """
+    layers = network.model if isinstance(network, LamaGenerator) else network
+    if not isinstance(layers, nn.Sequential):
+        raise TypeError(f"network is a {type(network).__name__}; expected a LamaGenerator or an nn.Sequential")
+    if at is None and not hasattr(network, "first_block"):
+        raise ValueError(f"at is None, which only a LamaGenerator knows; expected a layer, 0 to {len(layers)} or a name")
+    at = network.first_block if at is None else _find_layer(layers, at)
+    low, high = value_range
+    if not low < high:
+        raise ValueError(f"value_range is {value_range!r}; expected (low, high) with low below high")
+    multiple = getattr(network, "multiple", 1) if multiple is None else multiple
+    if not isinstance(multiple, int) or multiple < 1:
+        raise ValueError(f"multiple is {multiple!r}; expected a whole number of 1 or more pixels")
+
+    model = SplitNetwork(layers, at, float(hole_value), (float(low), float(high)), multiple)
+    _check_gradient(model)
+    return model
+
+
+def check_model(model, dtype):
+    """Raises unless model is a split network of this dtype whose prediction can be differentiated back to z.
+
+    Nothing larger than 64 px is computed: the network is shown a small grey picture.
+    """
+    for part in ("front", "rear"):
+        if not callable(getattr(model, part, None)):
+            raise TypeError(f"model is a {type(model).__name__} without .{part}; expected split_network(network)")
+    weights = _weights(model)
+    if weights is not None and weights.dtype != dtype:
+        wanted = f"expected the same: model.to({dtype}) or image.to({weights.dtype}), and the mask likewise"
+        raise TypeError(f"model is {dtype_name(weights.dtype)} and image is {dtype_name(dtype)}; {wanted}")
+    _check_gradient(model, dtype)
+
+
+def device_of(model, default):
+    """The device that a model's weights are on; ``default`` for a model without any."""
+    weights = _weights(model)
+    return default if weights is None else weights.device
+
+
+def _weights(model):
+    return next(iter(model.parameters()), None) if hasattr(model, "parameters") else None
+
+
+def _check_gradient(model, dtype=torch.float32, size=64):
+    weights = _weights(model)
+    options = {"dtype": dtype} if weights is None else {"dtype": weights.dtype, "device": weights.device}
+    image = torch.full((1, 3, size, size), 0.5, **options)
+    mask = torch.zeros_like(image[:, :1])
+    mask[..., size // 4 : size // 2, size // 4 : size // 2] = 1
+    with torch.no_grad():
+        z = model.front(image, mask)
+    z = Featuremap.leaf(z, (size, size))
+    with torch.enable_grad():
+        prediction = model.rear(z)
+        total = prediction.sum()
+    if prediction.shape != image.shape or prediction.dtype != image.dtype:
+        given, made = (f"{dtype_name(t.dtype)} {tuple(t.shape)}" for t in (image, prediction))
+        raise ValueError(f"the network turns a picture of {given} into {made}; expected the same shape and dtype")
+    if not prediction.isfinite().all():
+        raise ValueError("the network's prediction on a plain grey picture is not finite; are its weights whole?")
+    gradients = [None] * len(z)
+    if total.requires_grad:
+        gradients = torch.autograd.grad(total, list(z), allow_unused=True)
+    for i, gradient in enumerate(gradients):
+        if gradient is None:
+            raise ValueError(
+                f"the network breaks the gradient: no derivative of the prediction reaches tensor {i} of the {len(z)} in z."
+                " Look behind the split for .detach(), torch.no_grad(), .numpy() or rounding"
+            )
+
+
+def _find_layer(layers, at):
+    names = [name for name, _ in layers.named_children()]
+    if isinstance(at, str):
+        name = at.removeprefix("model.")
+        if name not in names:
+            raise ValueError(f"at is {at!r}; expected the name of a layer, one of {', '.join(names)}")
+        return names.index(name)
+    if isinstance(at, bool) or not isinstance(at, int) or not 0 <= at <= len(layers):
+        raise ValueError(f"at is {at!r}; expected the index of a layer, 0 to {len(layers)}, or its name")
+    return at
+
+
+def _pad(x, multiple):
+    down, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
+    if down >= x.shape[-2] or right >= x.shape[-1]:
+        size = " x ".join(map(str, x.shape[-2:]))
+        raise ValueError(f"image is {size} px, too small to be padded to a multiple of {multiple} by reflection")
+    return F.pad(x, (0, right, 0, down), mode="reflect")
