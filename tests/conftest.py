@@ -1,0 +1,57 @@
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+TESTS = Path(__file__).parent
+sys.path.insert(0, str(TESTS))
+
+from formula import fill_by_formula  # noqa: E402
+
+from refine_lib import LamaGenerator, split_network  # noqa: E402
+
+ROOT = TESTS.parent
+
+
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        skip = pytest.mark.skip(reason="no CUDA device on this machine")
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def root():
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """A split LaMa generator in float64, small enough to be optimised in a fraction of a second."""
+    return split_network(fill_by_formula(LamaGenerator(ngf=4, n_blocks=2)))
+
+
+def known_answer(name):
+    """The arrays of a known answer as a dictionary, its ``meta`` read, its picture and mask as float64 tensors."""
+    with np.load(TESTS / "known_answers" / f"{name}.npz") as file:
+        arrays = {key: file[key] for key in file.files}
+    if "meta" in arrays:
+        arrays["meta"] = json.loads(str(arrays["meta"]))
+    arrays["image"] = torch.from_numpy(arrays["image"]).permute(2, 0, 1)[None].double() / 255
+    arrays["mask"] = torch.from_numpy(arrays["mask"])[None, None].double()
+    return arrays
+
+
+def picture(height=48, width=48, batch=1, seed=0, dtype=torch.float64):
+    """A smooth random picture (B, 3, H, W) and a mask (B, 1, H, W) with a box as its hole."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(batch, 3, 5, 5, generator=generator, dtype=dtype)
+    image = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear", align_corners=True)
+    mask = torch.zeros(batch, 1, height, width, dtype=dtype)
+    mask[..., height // 4 : 3 * height // 4, width // 4 : 3 * width // 4] = 1
+    return image, mask

@@ -1,0 +1,84 @@
+"""Loading networks and picking a device."""
+
+import stat
+
+import pytest
+import torch
+from conftest import TESTS, picture
+from safetensors.torch import save_file
+
+from refine_lib import LamaGenerator, load_network
+from refine_lib.device import describe, peak_memory, pick_device
+from refine_lib.networks import EMBEDDED
+from refine_lib.networks.weights import lama_shape, load_generator, save_generator
+
+
+def test_the_embedded_network_fills_a_hole_and_weighs_a_few_megabytes():
+    image, mask = picture(64, 64, dtype=torch.float32)
+    model = load_network(device="cpu")
+    prediction = model(image, mask)
+    assert prediction.min() >= 0 and prediction.max() <= 1
+    path = EMBEDDED["mini-lama"]
+    assert path.stat().st_size < 8e6 and path.stat().st_mode & stat.S_IROTH
+
+
+@pytest.mark.parametrize("shape", [dict(ngf=4, n_blocks=2, ratio=0.75), dict(ngf=8, n_blocks=1, ratio=0.5), dict(ngf=4, n_blocks=3, ratio=0)])
+def test_a_saved_generator_comes_back_whole(tmp_path, shape):
+    network = LamaGenerator(**shape).eval()
+    save_generator(network, tmp_path / "weights.safetensors", note="trained by hand")
+    assert lama_shape(network.state_dict()) == shape
+    image, mask = picture(32, 32, dtype=torch.float32)
+    model = load_network(tmp_path / "weights.safetensors", device="cpu")
+    assert torch.equal(model(image, mask), network(torch.cat([image * (1 - mask), mask], dim=1)))
+
+
+def test_what_is_no_network_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="name_or_path is 'big-llama'; expected 'mini-lama' or the path"):
+        load_network("big-llama")
+    with pytest.raises(ValueError, match="not a whole .safetensors file"):
+        load_network(TESTS / "known_answers" / "lama_keys.json")
+    (tmp_path / "cut.safetensors").write_bytes(EMBEDDED["mini-lama"].read_bytes()[:100_000])
+    with pytest.raises(ValueError, match="not a whole .safetensors file"):
+        load_network(tmp_path / "cut.safetensors")
+    save_file({"head.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="does not hold a LaMa generator: it has no model.1"):
+        load_network(tmp_path / "other.safetensors")
+    state = LamaGenerator(ngf=4, n_blocks=1).state_dict()
+    del state["model.4.bn_g.bias"]
+    save_file(state, tmp_path / "part.safetensors")
+    with pytest.raises(ValueError, match="(?s)does not hold a LaMa generator: .*model.4.bn_g.bias"):
+        load_network(tmp_path / "part.safetensors")
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        load_generator(tmp_path / "none.safetensors")
+
+
+def test_the_device_is_the_best_there_is(monkeypatch):
+    monkeypatch.delenv("REFINE_DEVICE", raising=False)
+    for cuda, mps, wanted in [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda mps=mps: mps)
+        assert pick_device() == torch.device(wanted)
+
+
+def test_the_environment_variable_overrides_and_never_falls_back(monkeypatch):
+    monkeypatch.setenv("REFINE_DEVICE", "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device() == torch.device("cpu")
+    monkeypatch.setenv("REFINE_DEVICE", "cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(RuntimeError, match="the environment variable REFINE_DEVICE asks for 'cuda', which is not there"):
+        load_network("mini-lama")
+    assert pick_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(RuntimeError, match="device asks for 'cuda:1'"):
+        pick_device("cuda:1")
+    monkeypatch.setenv("REFINE_DEVICE", "gpu")
+    with pytest.raises(ValueError, match="REFINE_DEVICE is 'gpu'; expected a device such as"):
+        pick_device()
+    with pytest.raises(ValueError, match="device is 7.5; expected"):
+        pick_device(7.5)
+
+
+def test_a_device_is_described_in_a_line():
+    assert describe("cpu").startswith(f"CPU, {torch.get_num_threads()} thread")
+    assert peak_memory("cpu") > 50e6

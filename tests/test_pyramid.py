@@ -1,0 +1,123 @@
+"""Properties of the pyramid, the masks and the erosion, for any size."""
+
+import kornia
+import numpy as np
+import pytest
+import torch
+from conftest import picture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refine_lib import build_pyramid, downscale, downscale_mask, erode, stroke_masks
+from refine_lib.pyramid import number_of_levels, whole_hole
+
+sides = st.integers(16, 90)
+seeds = st.integers(0, 2**16)
+
+
+def random_mask(height, width, seed, share=0.3):
+    generator = torch.Generator().manual_seed(seed)
+    coarse = (torch.rand(1, 1, 7, 7, generator=generator) < share).double()
+    return torch.nn.functional.interpolate(coarse, (height, width))
+
+
+@given(sides, sides, st.integers(16, 64))
+@settings(deadline=None)
+def test_sizes_halve(height, width, smallest_scale):
+    pyramid = build_pyramid(*picture(height, width), smallest_scale)
+    assert len(pyramid) == number_of_levels(height, width, smallest_scale)
+    assert pyramid[-1].size == (height, width)
+    for small, large in zip(pyramid[:-1], pyramid[1:], strict=True):
+        assert small.size == (large.size[0] // 2, large.size[1] // 2)
+        assert small.mask.shape[-2:] == small.size
+
+
+@given(sides, sides, seeds)
+@settings(deadline=None)
+def test_a_hole_never_shrinks(height, width, seed):
+    mask = random_mask(height, width, seed)
+    small = downscale_mask(mask)
+    assert set(small.unique().tolist()) <= {0.0, 1.0}
+    for y, x in torch.nonzero(mask[0, 0]).tolist():
+        assert small[0, 0, min(y // 2, height // 2 - 1), min(x // 2, width // 2 - 1)] == 1
+
+
+@given(sides, sides, seeds, st.integers(0, 20), st.integers(0, 20))
+@settings(deadline=None)
+def test_a_larger_erosion_never_grows_a_mask(height, width, seed, a, b):
+    mask = random_mask(height, width, seed, share=0.7)
+    assert (erode(mask, max(a, b)) <= erode(mask, min(a, b))).all()
+
+
+@pytest.mark.parametrize("diameter", [1, 3, 5, 9, 15, 31])
+def test_erosion_is_that_of_another_library_with_the_same_kernel(diameter):
+    radius = diameter // 2
+    dy, dx = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    kernel = torch.from_numpy(np.abs(dx) <= np.round(np.sqrt(radius**2 - dy**2))).double()
+    mask = random_mask(64, 51, seed=4, share=0.8)
+    assert torch.equal(erode(mask, diameter), kornia.morphology.erosion(mask, kernel))
+
+
+def test_erosion_by_nothing_is_the_identity():
+    mask = random_mask(32, 32, 1)
+    assert torch.equal(erode(mask, 0), mask)
+
+
+def test_an_even_diameter_acts_as_the_odd_one_below_it():
+    mask = random_mask(64, 64, 2, share=0.8)
+    assert torch.equal(erode(mask, 8), erode(mask, 7))
+    assert not torch.equal(erode(mask, 9), erode(mask, 7))
+
+
+def test_a_hole_is_not_eroded_from_the_border_of_the_picture():
+    everything = torch.ones(1, 1, 32, 32)
+    assert erode(everything, 15).all()
+
+
+@given(sides, sides)
+@settings(deadline=None)
+def test_downscale_is_a_gaussian_and_bilinear_interpolation(height, width):
+    image, _ = picture(height, width)
+    blurred = kornia.filters.gaussian_blur2d(image, (5, 5), (1.0, 1.0), border_type="reflect")
+    wanted = torch.nn.functional.interpolate(blurred, (height // 2, width // 2), mode="bilinear", align_corners=False)
+    assert torch.allclose(downscale(image), wanted, atol=1e-12)
+
+
+def test_downscale_passes_the_gradient_on():
+    image = picture()[0].requires_grad_()
+    downscale(image).sum().backward()
+    assert image.grad.abs().min() > 0
+
+
+@given(sides, sides, seeds, st.sampled_from([torch.float32, torch.float64]))
+@settings(deadline=None)
+def test_the_loss_looks_at_pixels_that_are_whole_hole(height, width, seed, dtype):
+    mask = random_mask(height, width, seed).to(dtype)
+    size = (height // 2, width // 2)
+    assert torch.equal(whole_hole(torch.ones_like(mask), size), torch.ones(1, 1, *size, dtype=dtype))
+    assert (whole_hole(mask, size) <= downscale_mask(mask)).all()
+    assert torch.equal(whole_hole(mask, size), whole_hole(mask.double(), size).to(dtype))
+
+
+def test_the_number_of_levels_grows_by_one_with_each_doubling():
+    assert [number_of_levels(side, 2 * side, 512) for side in (100, 512, 724, 725, 1024, 2048)] == [1, 1, 1, 2, 2, 3]
+
+
+def test_a_pyramid_prints_itself():
+    pyramid = build_pyramid(*picture(64, 96), smallest_scale=16)
+    assert str(pyramid).splitlines() == [
+        "Pyramid of 3 levels, smallest first",
+        f"  0: Level(16 x 24 px, {pyramid[0].mask.mean():.1%} hole)",
+        f"  1: Level(32 x 48 px, {pyramid[1].mask.mean():.1%} hole)",
+        "  2: Level(64 x 96 px, 25.0% hole)",
+    ]
+    assert len(pyramid[:2]) == 2
+
+
+def test_stroke_masks_are_the_same_hole_at_every_size():
+    small, large = (stroke_masks(size, batch=8, seed=3) for size in (64, 256))
+    assert torch.equal(stroke_masks(64, batch=8, seed=3), small)
+    shares = small.mean((1, 2, 3))
+    assert (shares > 0.05).all() and (shares < 0.45).all()
+    assert (torch.nn.functional.avg_pool2d(large, 4) - small).abs().mean() < 0.02
+    assert stroke_masks((40, 60)).shape == (1, 1, 40, 60)

@@ -1,0 +1,54 @@
+"""Drawn scenes, masks, photos and measures."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import picture
+from PIL import Image
+
+from refine_lib import Scenes, random_scenes
+from refine_lib.metrics import hole_l1
+from refine_lib.photos import BUILT_IN, load_photo, to_pixels
+from refine_lib.scenes import PATTERNS
+
+
+def test_a_seed_gives_the_same_scenes_at_every_size():
+    large, small = random_scenes(256, batch=16, seed=5), random_scenes(64, batch=16, seed=5)
+    assert large.shape == (16, 3, 256, 256) and large.dtype == torch.float32
+    assert large.min() >= 0 and large.max() <= 1
+    # Edges are filtered as they are drawn, so a scene drawn small is the scene drawn large and shrunk.
+    assert (torch.nn.functional.avg_pool2d(large, 4) - small).abs().mean() < 0.005
+    assert torch.equal(random_scenes(64, batch=16, seed=5), small)
+    assert (random_scenes(64, batch=16, seed=6) - small).abs().mean() > 0.1
+
+
+@pytest.mark.parametrize("pattern", range(len(PATTERNS)))
+def test_every_pattern_shows(pattern):
+    weights = [0.0] * len(PATTERNS)
+    weights[pattern] = 1.0
+    scenes = Scenes.random(batch=8, seed=1, weights=weights)
+    assert (scenes.pattern == pattern).all()
+    assert (scenes.draw(64).std(dim=(2, 3)).mean(1) > 0.02).all()
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_photos_come_as_tensors_and_go_back_bit_for_bit(name, tmp_path):
+    photo = load_photo(name)
+    assert photo.ndim == 4 and photo.shape[1] == 3 and photo.dtype == torch.float32
+    assert 0.5 < photo.max() <= 1 and photo.min() >= 0
+    Image.fromarray(to_pixels(photo)).save(tmp_path / "photo.png")
+    assert torch.equal(load_photo(tmp_path / "photo.png"), photo)
+    assert np.array_equal(to_pixels(picture()[1]), picture()[1][0, 0].numpy().astype(np.uint8) * 255)
+
+
+def test_a_photo_that_is_not_there_is_named():
+    with pytest.raises(FileNotFoundError, match="name_or_path is 'cat.png'; expected one of 'astronaut'"):
+        load_photo("cat.png")
+
+
+def test_the_error_inside_the_hole():
+    truth, mask = picture(batch=2)
+    assert hole_l1(truth, truth, mask) == 0
+    assert hole_l1(torch.where(mask > 0, truth + 0.25, truth + 9), truth, mask) == pytest.approx(0.25)
+    with pytest.raises(ValueError, match="no hole"):
+        hole_l1(truth, truth, torch.zeros_like(mask))

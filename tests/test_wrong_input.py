@@ -1,0 +1,119 @@
+"""Wrong input gets an error that names the argument, what was given and what is wanted, before any work is done."""
+
+import copy
+
+import pytest
+import torch
+from conftest import picture
+from torch import nn
+
+from refine_lib import build_pyramid, erode, multiscale_inpaint, predict_and_refine
+
+IMAGE, MASK = picture(48, 40)
+
+IMAGES = {
+    "rank": (IMAGE[0], ValueError, r"image has 3 dimensions, shape \(3, 48, 40\); expected 4 \(shape \(B, 3, H, W\)\)"),
+    "channels": (IMAGE[:, :1], ValueError, r"image has 1 channels, .* expected 3 \(shape \(B, 3, H, W\)\)"),
+    "array": (IMAGE.numpy(), TypeError, r"image is a ndarray; expected a torch.Tensor of shape \(B, 3, H, W\)"),
+    "uint8": ((IMAGE * 255).byte(), TypeError, "image is uint8; expected float32 or float64"),
+    "half": (IMAGE.half(), TypeError, "image is float16; expected float32 or float64"),
+    "0-255": (IMAGE * 255, ValueError, r"image has values between .* expected values in \[0, 1\]. Divide .*: image / 255"),
+    "negative": (IMAGE - 0.5, ValueError, r"image has values between -.* expected values in \[0, 1\]$"),
+    "nan": (IMAGE / 0, ValueError, "image has values that are not finite"),
+    "small": (IMAGE[..., :15], ValueError, "expected at least one picture of 16 px a side"),
+    "empty": (IMAGE[:0], ValueError, "expected at least one picture"),
+}
+MASKS = {
+    "rank": (MASK[0, 0], ValueError, r"mask has 2 dimensions, .* expected 4 \(shape \(B, 1, H, W\)\)"),
+    "channels": (MASK.expand(1, 3, 48, 40), ValueError, r"mask has 3 channels, .*; expected 1 \(shape \(B, 1, H, W\)\)"),
+    "bool": (MASK.bool(), TypeError, "mask is bool; expected float32 or float64"),
+    "dtype": (MASK.float(), TypeError, "mask is float32 and image is float64; expected the same"),
+    "size": (MASK[..., :32], ValueError, "mask is 48 x 32 px and image is 48 x 40 px; expected the same height and width"),
+    "batch": (MASK.expand(2, 1, 48, 40), ValueError, "mask has a batch of 2 and image one of 1"),
+    "grey": (MASK * 0.7, ValueError, r"mask has values between 0 and 0.7; .* mask = \(mask > 0.5\)"),
+    "255": (MASK * 255, ValueError, r"mask has values between 0 and 255; .* mask = \(mask > 127\)"),
+    "nan": (MASK / 0, ValueError, "mask has values that are not finite"),
+}
+SETTINGS = {
+    "lr zero": ({"lr": 0}, "lr is 0; expected a learning rate above 0"),
+    "lr nan": ({"lr": float("nan")}, "lr is nan"),
+    "lr text": ({"lr": "fast"}, "lr is 'fast'"),
+    "n_iters": ({"n_iters": -1}, "n_iters is -1; expected a whole number of 0 or more"),
+    "n_iters half": ({"n_iters": 1.5}, "n_iters is 1.5"),
+    "erosion": ({"erosion": -3}, "erosion is -3; expected a whole number of 0 or more pixels"),
+    "scale": ({"smallest_scale": 8}, "smallest_scale is 8; expected at least 16 pixels"),
+    "loss": ({"loss": "l2"}, "loss is 'l2'; expected one of 'paper', 'code'"),
+}
+
+
+@pytest.fixture
+def untouched(tiny, monkeypatch):
+    """A network that must not be asked for anything."""
+    model = copy.deepcopy(tiny)
+    monkeypatch.setattr(model, "front", lambda *args: pytest.fail("the network was run"))
+    return model
+
+
+@pytest.mark.parametrize("case", IMAGES)
+def test_image(untouched, case):
+    image, error, words = IMAGES[case]
+    for call in (
+        lambda: multiscale_inpaint(image, MASK, untouched),
+        lambda: build_pyramid(image, MASK),
+        lambda: predict_and_refine(image, MASK, IMAGE[..., ::2, ::2], untouched),
+    ):
+        with pytest.raises(error, match=words):
+            call()
+
+
+@pytest.mark.parametrize("case", MASKS)
+def test_mask(untouched, case):
+    mask, error, words = MASKS[case]
+    for call in (lambda: multiscale_inpaint(IMAGE, mask, untouched), lambda: build_pyramid(IMAGE, mask)):
+        with pytest.raises(error, match=words):
+            call()
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_settings(untouched, case):
+    settings, words = SETTINGS[case]
+    with pytest.raises(ValueError, match=words):
+        multiscale_inpaint(IMAGE, MASK, untouched, **settings)
+
+
+def test_a_picture_that_only_rounding_moved_out_of_its_range_is_taken():
+    assert len(build_pyramid(IMAGE.clamp(min=0) * 0 + 1 + 1e-6, MASK, 16)) == 2
+
+
+def test_a_model_of_another_dtype(untouched):
+    with pytest.raises(TypeError, match=r"model is float64 and image is float32; expected the same: model.to\(torch.float32\)"):
+        multiscale_inpaint(IMAGE.float(), MASK.float(), untouched)
+
+
+def test_a_network_that_was_not_split():
+    with pytest.raises(TypeError, match=r"model is a Conv2d without .front; expected split_network\(network\)"):
+        multiscale_inpaint(IMAGE, MASK, nn.Conv2d(4, 3, 1))
+
+
+def test_a_network_that_breaks_the_gradient_is_found_before_the_work(tiny):
+    broken = copy.deepcopy(tiny)
+    broken.layers[-1] = nn.Sequential(broken.layers[-1], Round())
+    with pytest.raises(ValueError, match="the network breaks the gradient"):
+        multiscale_inpaint(IMAGE, MASK, broken, callback=lambda step: pytest.fail("work was done"))
+
+
+class Round(nn.Module):
+    def forward(self, x):
+        return (x.detach() * 255).round() / 255
+
+
+def test_a_smaller_picture_of_the_wrong_size(tiny):
+    with pytest.raises(ValueError, match=r"inpainted_low_res has shape \(1, 3, 20, 20\); expected \(1, 3, 24, 20\)"):
+        predict_and_refine(IMAGE, MASK, IMAGE[..., :20, :20], tiny)
+    with pytest.raises(TypeError, match="inpainted_low_res is float32 and image is float64"):
+        predict_and_refine(IMAGE, MASK, IMAGE[..., ::2, ::2].float(), tiny)
+
+
+def test_an_erosion_below_zero():
+    with pytest.raises(ValueError, match="diameter is -1; expected 0"):
+        erode(MASK, -1)
