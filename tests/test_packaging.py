@@ -1,0 +1,75 @@
+"""The files around the library say the same thing, and what the README says works."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+from conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+PINS = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+
+
+def test_the_conda_environment_is_equal_to_the_pins():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    assert pip[0] == "--editable .[lab,test]"
+    assert pip[1:] == PINS
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in PINS)
+
+
+def test_every_dependency_is_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    pinned = {pin.partition("==")[0].lower().replace("_", "-") for pin in PINS}
+    assert {re.match(r"[\w-]+", name)[0].lower() for name in wanted} <= pinned
+    assert any(pin == "torch==2.13.0" for pin in PINS)
+
+
+def test_the_top_of_the_repository_is_the_agreed_one():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode:
+        pytest.skip("not a git checkout")
+    allowed = {"notebooks", "refine_lib", "tests", "figures", "README.md", "environment.yml"}
+    allowed |= {"pyproject.toml", "Makefile", "constraints.txt", "LICENSE"}
+    top = {line.partition("/")[0] for line in tracked.stdout.splitlines()}
+    assert {name for name in top if not name.startswith(".")} <= allowed
+
+
+def test_the_readmes_commands_and_links_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"\bmake (\w+)", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert links and all((ROOT / link).exists() for link in links)
+
+
+def test_the_readmes_python_runs():
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"REFINE_DEVICE": "cpu"})
+    assert run.returncode == 0, run.stderr
+    assert "256 x 256 px, 3 levels" in run.stdout and "torch.Size([1, 3, 256, 256])" in run.stdout
+
+
+def test_make_kernel_registers_a_kernel_that_cannot_fall_back(tmp_path):
+    if not (ROOT / ".venv" / "ready").exists():
+        pytest.skip("make has not set up .venv here")
+    environment = os.environ | {"HOME": str(tmp_path), "JUPYTER_DATA_DIR": str(tmp_path / "jupyter")}
+    run = subprocess.run(["make", "kernel"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    kernel = json.loads((tmp_path / "jupyter" / "kernels" / "refine-lib-cuda" / "kernel.json").read_text())
+    assert kernel["display_name"] == "Python 3 (refine_lib, CUDA)"
+    assert kernel["env"] == {"REFINE_DEVICE": "cuda"}
+
+
+def test_the_library_loads_without_the_notebooks_extras():
+    """A bare ``pip install`` is enough for the five lines of the README."""
+    extras = ("skimage", "ipywidgets", "nbformat", "nbclient", "nbconvert", "jupyterlab", "kornia", "scipy")
+    hide = "import sys; sys.modules.update(dict.fromkeys({!r}, None)); import refine_lib; refine_lib.load_network(device='cpu')"
+    run = subprocess.run([sys.executable, "-c", hide.format(extras)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
