@@ -33,8 +33,9 @@ kernel: .venv/ready  ## a Jupyter kernel that computes on CUDA or says why it ca
 	$(BIN)/python -m ipykernel install --user --name refine-lib-cuda \
 		--display-name "Python 3 (refine_lib, CUDA)" --env REFINE_DEVICE cuda
 
-train: .venv/ready  ## the embedded network from nothing (about an hour)
-	$(BIN)/python -m refine_lib.train refine_lib/networks/mini_lama.safetensors
+train: .venv/ready  ## the embedded network from nothing, into build/ (about an hour; run again, it goes on where it was)
+	@mkdir -p build
+	$(BIN)/python -m refine_lib.train build/mini_lama.safetensors
 
 clean:  ## remove what make made, but for the pictures
 	rm -rf .venv build *.egg-info

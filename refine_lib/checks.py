@@ -15,7 +15,9 @@ def check_image_and_mask(image, mask):
     check_image(image)
     _check_tensor(mask, "mask", channels=1)
     if mask.dtype != image.dtype:
-        raise TypeError(f"mask is {dtype_name(mask.dtype)} and image is {dtype_name(image.dtype)}; expected the same: mask.to(image.dtype)")
+        raise TypeError(
+            f"mask is {dtype_name(mask.dtype)} and image is {dtype_name(image.dtype)}; expected the same: mask.to(image.dtype)"
+        )
     if mask.device != image.device:
         raise ValueError(f"mask is on {mask.device} and image on {image.device}; expected the same device")
     if mask.shape[-2:] != image.shape[-2:]:
@@ -74,7 +76,9 @@ def _check_tensor(tensor, name, channels, smallest=SMALLEST_SIDE):
     if tensor.ndim != 4:
         raise ValueError(f"{name} has {tensor.ndim} dimensions, shape {tuple(tensor.shape)}; expected 4 (shape {shape})")
     if tensor.shape[1] != channels:
-        raise ValueError(f"{name} has {tensor.shape[1]} channels, shape {tuple(tensor.shape)}; expected {channels} (shape {shape})")
+        raise ValueError(
+            f"{name} has {tensor.shape[1]} channels, shape {tuple(tensor.shape)}; expected {channels} (shape {shape})"
+        )
     if tensor.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{name} is {dtype_name(tensor.dtype)}; expected float32 or float64")
     if tensor.shape[0] < 1 or min(tensor.shape[-2:]) < smallest:

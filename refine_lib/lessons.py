@@ -37,6 +37,7 @@ def execute(path, timeout=600):
             notebook,
             timeout=timeout,
             kernel_name="python3",
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
             resources={"metadata": {"path": str(Path(path).parent)}},
             on_cell_executed=lambda **_: bar.update(),
         )

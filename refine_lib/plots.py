@@ -105,9 +105,7 @@ def compare(pictures, mask=None, zoom=None, caption=""):
             axes[0, i].add_patch(box)
             cut = (..., slice(top, top + tall), slice(left, left + wide))
             show_picture(image[cut], None if hole is None else hole[cut], "", axes[1, i])
-            axes[1, i].add_patch(
-                Rectangle((-0.5, -0.5), wide, tall, fill=False, color=ZOOM_COLOUR, linewidth=3, clip_on=False)
-            )
+            axes[1, i].add_patch(Rectangle((-0.5, -0.5), wide, tall, fill=False, color=ZOOM_COLOUR, linewidth=3, clip_on=False))
         if caption:
             figure.supxlabel(caption, x=0.01, ha="left", fontsize=7.5, color="#666666")
     return figure

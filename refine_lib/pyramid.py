@@ -20,7 +20,7 @@ def downscale(image):
 
     Source: section 3.2 of the paper; the filter's size and sigma are those of the authors' code.
     """
-    return _shrink(_blur(image), (image.shape[-2] // 2, image.shape[-1] // 2))
+    return _resize(_blur(image), (image.shape[-2] // 2, image.shape[-1] // 2))
 
 
 def downscale_mask(mask):
@@ -40,7 +40,15 @@ def whole_hole(mask, size):
 
     Shape: (B, 1, H, W) -> (B, 1, *size).
     """
-    return (_shrink(mask, size) > 1 - 1e-6).to(mask.dtype)  # not == 1: in float32 the weights need not sum to 1 exactly
+    return (_resize(mask, size) > 1 - 1e-6).to(mask.dtype)  # not == 1: in float32 the weights need not sum to 1 exactly
+
+
+def enlarge(image, size):
+    """Brings an image to a larger size by bilinear interpolation, ``align_corners=False``.
+
+    Shape: (B, C, H, W) -> (B, C, *size).
+    """
+    return _resize(image, size)
 
 
 def _blur(image, size=5, sigma=1.0):
@@ -52,7 +60,7 @@ def _blur(image, size=5, sigma=1.0):
     return F.conv2d(rows, weights[:, :, :, None], groups=image.shape[1])
 
 
-def _shrink(image, size):
+def _resize(image, size):
     return F.interpolate(image, size=tuple(size), mode="bilinear", align_corners=False)
 
 

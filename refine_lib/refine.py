@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from refine_lib.checks import check_image_and_mask, check_inpainted_low_res, check_settings, check_smallest_scale
 from refine_lib.masks import erode
-from refine_lib.pyramid import build_pyramid, downscale, whole_hole
+from refine_lib.pyramid import build_pyramid, downscale, enlarge, whole_hole
 from refine_lib.split import Featuremap, check_model, device_of
 from refine_lib.steps import NOTHING_TO_MATCH, InpaintedLevel, Recorder, Result
 
@@ -77,11 +77,12 @@ def multiscale_inpaint(
         recorder.close()
 
     if recorder.stopped:  # what there is, enlarged where the run did not reach the full size
-        inpainted = F.interpolate(recorder.latest(), size=image.shape[-2:], mode="bilinear", align_corners=False)
+        inpainted = enlarge(recorder.latest(), image.shape[-2:])
     elif inpainted is None:
         inpainted = pyramid[-1].image.clone()
     result = Result(
         image=_paste(inpainted.to(image.device), image, mask),
+        mask=mask,
         levels=levels,
         steps=recorder.steps,
         n_levels=len(pyramid),
@@ -94,9 +95,7 @@ def multiscale_inpaint(
     return result
 
 
-def predict_and_refine(
-    image, mask, inpainted_low_res, model, lr=0.002, n_iters=15, erosion=15, loss="paper", callback=None
-):
+def predict_and_refine(image, mask, inpainted_low_res, model, lr=0.002, n_iters=15, erosion=15, loss="paper", callback=None):
     """Fills a hole so that the picture, downscaled, agrees with the smaller one: by optimising the featuremap z.
 
     Args:
@@ -112,7 +111,10 @@ def predict_and_refine(
     check_image_and_mask(image, mask)
     check_settings(lr, n_iters, erosion, loss)
     check_inpainted_low_res(inpainted_low_res, image)
-    recorder = callback if isinstance(callback, Recorder) else Recorder(callback, [inpainted_low_res.shape[-2:], image.shape[-2:]])
+    recorder = callback
+    if not isinstance(callback, Recorder):  # called by itself, not by multiscale_inpaint
+        check_model(model, image.dtype)
+        recorder = Recorder(callback, [inpainted_low_res.shape[-2:], image.shape[-2:]], n_iters)
 
     height, width = image.shape[-2:]
     eroded = erode(whole_hole(mask, inpainted_low_res.shape[-2:]), erosion)
@@ -187,8 +189,9 @@ def _explain(result, mask, smallest_scale, erosion, loss):
     if result.n_levels == 1:
         short_side = min(mask.shape[-2:])
         return (
-            f"Nothing was refined: the short side, {short_side} px, is about smallest_scale ({smallest_scale} px), so there is one"
-            " level and no smaller picture to agree with. A larger picture or a smaller smallest_scale would give more levels."
+            f"Nothing was refined: the short side, {short_side} px, is about smallest_scale ({smallest_scale} px), so there is"
+            " one level and no smaller picture to agree with."
+            " A larger picture or a smaller smallest_scale would give more levels."
         )
     thin = [f"{level}" for level, losses in enumerate(result.losses, start=2) if not losses]
     if thin:

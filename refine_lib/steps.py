@@ -8,7 +8,7 @@ import torch
 from tqdm.auto import tqdm
 
 from refine_lib.device import peak_memory
-from refine_lib.pyramid import Level
+from refine_lib.pyramid import Level, enlarge
 
 NOTHING_TO_MATCH = "nothing to match"
 
@@ -72,10 +72,13 @@ class Result:
         steps: every ``Step``, as the callback saw them.
         message: a sentence where nothing was refined, in whole or at a level, or where the run was stopped; else empty.
         stopped: whether the callback or the keyboard stopped the run before its end.
+        mask: the input's, (B, 1, H, W), 1 = hole.
         plain: one plain pass at full size, pasted into the input; made when first asked for.
+        enlarged: the smallest level's filled picture, enlarged and pasted into the input; made when first asked for.
     """
 
     image: torch.Tensor
+    mask: torch.Tensor
     levels: list
     steps: list
     n_levels: int
@@ -86,6 +89,13 @@ class Result:
     @cached_property
     def plain(self):
         return self._make_plain()
+
+    @cached_property
+    def enlarged(self):
+        if not self.levels:
+            return self.image
+        small = self.levels[0].inpainted.to(self.image.device)
+        return torch.where(self.mask > 0, enlarge(small, self.image.shape[-2:]), self.image)
 
     @property
     def losses(self):
@@ -133,12 +143,11 @@ class Recorder:
         """Records an iteration; ``picture`` makes its picture. Returns whether the run goes on."""
         now = time.perf_counter()
         source = [picture]
-        step = Step(
-            self.level, self.n_levels, iteration, n_iters, loss, message, now - self._last, peak_memory(device), source
-        )
+        step = Step(self.level, self.n_levels, iteration, n_iters, loss, message, now - self._last, peak_memory(device), source)
         self.steps.append(step)
         self.latest = picture
-        self._bar.set_postfix_str(f"level {self.level + 1}/{self.n_levels}" + (f", loss {loss:.4f}" if loss is not None else ""))
+        where = f"level {self.level + 1}/{self.n_levels}"
+        self._bar.set_postfix_str(where if loss is None else f"{where}, loss {loss:.4f}")
         self._bar.update(self._work[self.level])
         if self.callback is not None and self.callback(step) is False:
             self.stopped = True

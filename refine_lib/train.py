@@ -47,6 +47,9 @@ def train(path, minutes=50.0, steps=None, size=64, batch=16, ngf=16, n_blocks=6,
 
     Returns:
         The averaged network, in eval mode.
+
+    Raises:
+        FileExistsError: where there are weights at the path and no checkpoint beside them: nothing is written over.
     """
     device = pick_device(device)
     torch.manual_seed(seed)
@@ -54,6 +57,8 @@ def train(path, minutes=50.0, steps=None, size=64, batch=16, ngf=16, n_blocks=6,
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.999), use_buffers=True)
     adam = torch.optim.AdamW(network.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=1e-4)
     checkpoint, step, seconds_before = Path(path).with_suffix(".ckpt"), 0, 0.0
+    if Path(path).exists() and not checkpoint.exists():
+        raise FileExistsError(f"path is {path}, which exists without a checkpoint to go on from; expected a new file")
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         network.load_state_dict(state["network"])
@@ -61,37 +66,44 @@ def train(path, minutes=50.0, steps=None, size=64, batch=16, ngf=16, n_blocks=6,
         adam.load_state_dict(state["adam"])
         step, seconds_before = state["step"], state["seconds"]
 
+    started = time.monotonic()
+
     def save():
         state = {"network": network.state_dict(), "average": average.state_dict(), "adam": adam.state_dict()}
         torch.save(state | {"step": step, "seconds": seconds()}, checkpoint)
         save_generator(average.module, path, trained_on=f"{step * batch} pictures of {size} px")
 
-    started = time.monotonic()
-    seconds = lambda: seconds_before + time.monotonic() - started  # noqa: E731
-    share_done = lambda: step / steps if steps else seconds() / (60 * minutes)  # noqa: E731
-    smooth = None
-    with tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining} {postfix}") as bar:
-        while share_done() < 1:
-            for group in adam.param_groups:
-                group["lr"] = learning_rate(share_done(), step, peak)
-            image, mask = picture_batch(size, batch, SEEDS_PER_RUN * (seed + 1) + step, device)
-            seen = torch.cat([image * (1 - mask), mask], dim=1).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                prediction = network(seen)
-            in_hole, known = hole_and_known_l1(prediction.float(), image, mask)
-            adam.zero_grad()
-            (in_hole + 0.3 * known).backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            adam.step()
-            average.update_parameters(network)
-            step += 1
-            if step % 20 == 0:
-                smooth = in_hole.item() if smooth is None else 0.9 * smooth + 0.1 * in_hole.item()
-                bar.set_postfix_str(f"hole L1 {smooth:.4f}, {step * batch / 1000:.0f}k pictures")
-                bar.update(100 * min(share_done(), 1) - bar.n)
-            if step % 500 == 0:
-                save()
-    save()
+    def seconds():
+        return seconds_before + time.monotonic() - started
+
+    def share_done():
+        return step / steps if steps else seconds() / (60 * minutes)
+
+    smooth = None  # running mean of the error in the hole
+    try:
+        with tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining} {postfix}") as bar:
+            while share_done() < 1:
+                for group in adam.param_groups:
+                    group["lr"] = learning_rate(share_done(), step, peak)
+                image, mask = picture_batch(size, batch, SEEDS_PER_RUN * (seed + 1) + step, device)
+                seen = torch.cat([image * (1 - mask), mask], dim=1).contiguous(memory_format=torch.channels_last)
+                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                    prediction = network(seen)
+                in_hole, known = hole_and_known_l1(prediction.float(), image, mask)
+                adam.zero_grad()
+                (in_hole + 0.3 * known).backward()
+                torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+                adam.step()
+                average.update_parameters(network)
+                step += 1
+                if step % 20 == 0:
+                    smooth = in_hole.item() if smooth is None else 0.9 * smooth + 0.1 * in_hole.item()
+                    bar.set_postfix_str(f"hole L1 {smooth:.4f}, {step * batch / 1000:.0f}k pictures")
+                    bar.update(100 * min(share_done(), 1) - bar.n)
+                if step % 500 == 0:
+                    save()
+    finally:  # stopped or done, nothing is lost
+        save()
     return average.module.eval()
 
 

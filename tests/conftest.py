@@ -9,9 +9,9 @@ import torch
 TESTS = Path(__file__).parent
 sys.path.insert(0, str(TESTS))
 
-from formula import fill_by_formula  # noqa: E402
+from formula import fill_by_formula
 
-from refine_lib import LamaGenerator, split_network  # noqa: E402
+from refine_lib import LamaGenerator, split_network
 
 ROOT = TESTS.parent
 

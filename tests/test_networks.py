@@ -22,7 +22,9 @@ def test_the_embedded_network_fills_a_hole_and_weighs_a_few_megabytes():
     assert path.stat().st_size < 8e6 and path.stat().st_mode & stat.S_IROTH
 
 
-@pytest.mark.parametrize("shape", [dict(ngf=4, n_blocks=2, ratio=0.75), dict(ngf=8, n_blocks=1, ratio=0.5), dict(ngf=4, n_blocks=3, ratio=0)])
+@pytest.mark.parametrize(
+    "shape", [dict(ngf=4, n_blocks=2, ratio=0.75), dict(ngf=8, n_blocks=1, ratio=0.5), dict(ngf=4, n_blocks=3, ratio=0)]
+)
 def test_a_saved_generator_comes_back_whole(tmp_path, shape):
     network = LamaGenerator(**shape).eval()
     save_generator(network, tmp_path / "weights.safetensors", note="trained by hand")

@@ -51,7 +51,9 @@ def test_the_readmes_commands_and_links_exist():
 
 def test_the_readmes_python_runs():
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"REFINE_DEVICE": "cpu"})
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"REFINE_DEVICE": "cpu"}
+    )
     assert run.returncode == 0, run.stderr
     assert "256 x 256 px, 3 levels" in run.stdout and "torch.Size([1, 3, 256, 256])" in run.stdout
 

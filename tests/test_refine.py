@@ -22,7 +22,7 @@ def test_pixels_outside_the_hole_are_the_inputs_bit_for_bit(tiny, height, width,
         model = tiny
     result = multiscale_inpaint(image, mask, model, loss=loss, **FAST)
     known = (mask == 0).expand_as(image)
-    for filled in (result.image, result.plain):
+    for filled in (result.image, result.plain, result.enlarged):
         assert filled.shape == image.shape and filled.dtype == image.dtype and filled.isfinite().all()
         assert torch.equal(filled[known], image[known])
         assert not torch.equal(filled, image)

@@ -1,5 +1,6 @@
 """Training: it learns, it is the same every time, and it goes on where it was."""
 
+import pytest
 import torch
 
 from refine_lib import load_network
@@ -38,3 +39,22 @@ def test_a_run_is_the_same_every_time_and_goes_on_from_its_checkpoint(tmp_path):
     assert all(torch.equal(whole[key], done[key]) for key in whole)
     longer = weights("whole", 16)
     assert any(not torch.equal(whole[key], longer[key]) for key in whole)
+
+
+def test_nothing_is_written_over(tmp_path):
+    path = tmp_path / "net.safetensors"
+    path.write_text("mine")
+    with pytest.raises(FileExistsError, match="exists without a checkpoint"):
+        train(path, steps=1, **SMALL)
+    assert path.read_text() == "mine"
+
+
+def test_a_stopped_run_keeps_what_it_has(tmp_path, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    path = tmp_path / "net.safetensors"
+    monkeypatch.setattr("refine_lib.train.hole_and_known_l1", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(path, steps=5, **SMALL)
+    assert path.exists() and path.with_suffix(".ckpt").exists()

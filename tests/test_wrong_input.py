@@ -3,7 +3,6 @@
 import copy
 
 import pytest
-import torch
 from conftest import picture
 from torch import nn
 
