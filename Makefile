@@ -7,7 +7,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version)'
@@ -37,5 +37,5 @@ train: .venv/ready  ## the embedded network from nothing, into build/ (about an 
 	@mkdir -p build
 	$(BIN)/python -m refine_lib.train build/mini_lama.safetensors
 
-clean:  ## remove what make made, but for the pictures
-	rm -rf .venv build *.egg-info
+clean:  ## remove the virtual environment
+	rm -rf .venv *.egg-info

@@ -25,9 +25,24 @@ def check_image_and_mask(image, mask):
         raise ValueError(f"mask is {sizes[0]} px and image is {sizes[1]} px; expected the same height and width")
     if mask.shape[0] != image.shape[0]:
         raise ValueError(f"mask has a batch of {mask.shape[0]} and image one of {image.shape[0]}; expected the same")
+    _check_binary(mask)
+
+
+def check_mask(mask):
+    """Raises unless mask is a float tensor (B, 1, H, W) of 0 and 1."""
+    _check_tensor(mask, "mask", channels=1, smallest=1)
+    _check_binary(mask)
+
+
+def check_diameter(diameter):
+    """Raises unless diameter is a whole number of pixels."""
+    _check_integer(diameter, "diameter", "pixels, of the kernel")
+
+
+def _check_binary(mask):
     if not ((mask == 0) | (mask == 1)).all():
         low, high = mask.min().item(), mask.max().item()
-        wanted = "expected only 0 (known) and 1 (hole). Threshold it first: mask = (mask > 0.5).to(image.dtype)"
+        wanted = "expected only 0 (known) and 1 (hole). Threshold it first: mask = (mask > 0.5).float()"
         if high > 1:
             wanted = wanted.replace("mask > 0.5", "mask > 127")
         raise ValueError(f"mask has values between {low:g} and {high:g}; {wanted}")
@@ -42,19 +57,30 @@ def check_image(image, name="image"):
         raise ValueError(f"{name} has values between {low:g} and {high:g}; expected values in [0, 1]{hint}")
 
 
+def check_can_downscale(image):
+    """Raises unless image is a float tensor of four dimensions with sides that a 5x5 filter can reflect."""
+    if not isinstance(image, torch.Tensor) or not image.is_floating_point():
+        given = dtype_name(image.dtype) if isinstance(image, torch.Tensor) else type(image).__name__
+        raise TypeError(f"image is {given}; expected a floating torch.Tensor of shape (B, C, H, W)")
+    if image.ndim != 4 or min(image.shape[-2:]) < 3:
+        raise ValueError(f"image has shape {tuple(image.shape)}; expected (B, C, H, W), H and W at least 3")
+
+
 def check_smallest_scale(smallest_scale):
     """Raises unless smallest_scale is a number of pixels that a network can work on."""
     _check_number(smallest_scale, "smallest_scale", SMALLEST_SIDE, "pixels, the size that the network was trained at")
 
 
-def check_settings(lr, n_iters, erosion, loss):
-    """Raises unless the settings of the optimisation are in range."""
+def check_settings(lr, n_iters, erosion, loss, callback):
+    """Raises unless the settings of the optimisation are in range and the callback, if any, can be called."""
     if not isinstance(lr, numbers.Real) or not 0 < lr < math.inf:
         raise ValueError(f"lr is {lr!r}; expected a learning rate above 0 (the paper's is 0.002)")
     _check_integer(n_iters, "n_iters", "updates of the featuremap (the paper's is 15)")
     _check_integer(erosion, "erosion", "pixels, the diameter of the kernel (the paper's is 15)")
     if loss not in LOSSES:
         raise ValueError(f"loss is {loss!r}; expected one of {', '.join(map(repr, LOSSES))}")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback is a {type(callback).__name__}; expected a function of one argument, a Step")
 
 
 def check_inpainted_low_res(inpainted_low_res, image):
@@ -67,6 +93,10 @@ def check_inpainted_low_res(inpainted_low_res, image):
     if inpainted_low_res.dtype != image.dtype:
         given, wanted = dtype_name(inpainted_low_res.dtype), dtype_name(image.dtype)
         raise TypeError(f"inpainted_low_res is {given} and image is {wanted}; expected the same")
+    if inpainted_low_res.device != image.device:
+        raise ValueError(
+            f"inpainted_low_res is on {inpainted_low_res.device} and image on {image.device}; expected the same device"
+        )
 
 
 def _check_tensor(tensor, name, channels, smallest=SMALLEST_SIDE):

@@ -5,6 +5,8 @@ import math
 import torch
 import torch.nn.functional as F
 
+from refine_lib.checks import check_diameter, check_mask
+
 
 def erode(mask, diameter):
     """Shrinks the holes of a mask with a circular kernel.
@@ -19,15 +21,18 @@ def erode(mask, diameter):
 
     Shape: (B, 1, H, W) -> (B, 1, H, W).
 
+    Raises:
+        TypeError, ValueError: where an argument is not as above.
+
     Source: section 3.2 of the paper (15 px, at the size of the smaller level).
     """
-    if diameter < 0:
-        raise ValueError(f"diameter is {diameter}; expected 0 (no erosion) or more pixels")
-    radius = max(int(diameter) - 1, 0) // 2
+    check_mask(mask)
+    check_diameter(diameter)
+    radius = max(diameter - 1, 0) // 2
     if radius == 0:
         return mask
 
-    # A disc is a stack of rows: a running maximum along each row's width, shifted to the row's place. That holds a few
+    # A disc is a stack of rows: the maximum over each row's width, shifted to the row's place. That holds a few
     # copies of the mask at a time, where an unfolded neighbourhood would hold diameter**2 of them.
     known = 1 - mask
     height = mask.shape[-2]
@@ -54,27 +59,37 @@ def stroke_masks(size, batch=1, seed=0, share=(0.05, 0.45), device="cpu"):
 
     Returns:
         float32 masks (B, 1, H, W), 1 = hole.
+
+    Raises:
+        ValueError: where the share is one that strokes of this kind hardly ever cover.
     """
     height, width = (size, size) if isinstance(size, int) else size
+    low, high = share
     generator = torch.Generator().manual_seed(seed)
-    accepted = torch.empty(0, 1, height, width, device=device)
-    while len(accepted) < batch:
-        masks = _rasterise(*(t.to(device) for t in _random_strokes(batch, generator)), height, width)
-        cover = masks.mean(dim=(1, 2, 3))
-        accepted = torch.cat([accepted, masks[(cover >= share[0]) & (cover <= share[1])]])
-    return accepted[:batch]
+    points, widths = torch.empty(0, N_POINTS, 2, device=device), torch.empty(0, device=device)
+    for _ in range(100):
+        drawn, drawn_widths = (t.to(device) for t in _random_strokes(batch, generator))
+        cover = _rasterise(drawn, drawn_widths, 64, 64).mean(dim=(1, 2, 3))  # at one size, to accept the same at all sizes
+        fits = (cover >= low) & (cover <= high)
+        points, widths = torch.cat([points, drawn[fits]]), torch.cat([widths, drawn_widths[fits]])
+        if len(points) >= batch:
+            return _rasterise(points[:batch], widths[:batch], height, width)
+    raise ValueError(f"share is {share!r}; expected (low, high) in [0, 1] that thick strokes can cover, as (0.05, 0.45)")
 
 
-def _random_strokes(batch, generator, n_points=5):
-    """Points (B, n_points, 2) of a chain on the unit square and its width (B,); a chain may stop early."""
+N_POINTS = 5  # of a chain
+
+
+def _random_strokes(batch, generator):
+    """Points (B, N_POINTS, 2) of a chain on the unit square and its width (B,); a chain may stop early."""
 
     def uniform(low, high, *shape):
         return low + (high - low) * torch.rand(*shape, generator=generator)
 
-    angle = uniform(0, 2 * math.pi, batch, 1) + uniform(-1.2, 1.2, batch, n_points - 1).cumsum(1)
-    length = uniform(0.1, 0.45, batch, n_points - 1)
-    n_segments = torch.randint(1, n_points, (batch, 1), generator=generator)
-    length = length * (torch.arange(n_points - 1) < n_segments)  # the rest of the chain stays where it is
+    angle = uniform(0, 2 * math.pi, batch, 1) + uniform(-1.2, 1.2, batch, N_POINTS - 1).cumsum(1)
+    length = uniform(0.1, 0.45, batch, N_POINTS - 1)
+    n_segments = torch.randint(1, N_POINTS, (batch, 1), generator=generator)
+    length = length * (torch.arange(N_POINTS - 1) < n_segments)  # the rest of the chain stays where it is
     moves = length[..., None] * torch.stack([angle.cos(), angle.sin()], dim=-1)
     start = uniform(0.15, 0.85, batch, 1, 2)
     points = torch.cat([start, start + moves.cumsum(1)], dim=1).clamp(0, 1)

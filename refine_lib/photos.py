@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 BUILT_IN = ("astronaut", "chelsea", "coffee", "rocket")
 
@@ -14,13 +14,14 @@ def load_photo(name_or_path, device="cpu"):
 
     Args:
         name_or_path: one of scikit-image's photos (``"astronaut"``, ``"chelsea"``, ``"coffee"``, ``"rocket"``), or the path
-            of a picture file.
+            of a picture file of 8 bits a channel; what its EXIF data say of its orientation is done.
 
     Returns:
         (1, 3, H, W) in [0, 1].
 
     Raises:
         FileNotFoundError: where the name is not known and there is no such file.
+        ValueError: where the file has more bits a channel.
     """
     if name_or_path in BUILT_IN:
         from skimage import data  # with the notebooks' extras: the library does without it
@@ -28,7 +29,9 @@ def load_photo(name_or_path, device="cpu"):
         pixels = getattr(data, name_or_path)()
     elif Path(name_or_path).is_file():
         with Image.open(name_or_path) as file:
-            pixels = np.asarray(file.convert("RGB"))
+            if file.mode.startswith(("I", "F")):
+                raise ValueError(f"{name_or_path} has pixels of mode {file.mode}; expected 8 bits a channel")
+            pixels = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
     else:
         known = ", ".join(map(repr, BUILT_IN))
         raise FileNotFoundError(f"name_or_path is {str(name_or_path)!r}; expected one of {known} or the path of a picture")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from refine_lib.checks import check_image_and_mask, check_smallest_scale
+from refine_lib.checks import check_can_downscale, check_image_and_mask, check_smallest_scale
 
 
 def downscale(image):
@@ -16,10 +16,14 @@ def downscale(image):
     Convention: the border is reflected, sizes are floored, ``align_corners=False``. It passes gradients on, since the loss
     looks at the prediction through it.
 
-    Shape: (B, C, H, W) -> (B, C, H // 2, W // 2), H and W at least 3.
+    Shape: (B, C, H, W) -> (B, C, H // 2, W // 2), H and W at least 3, of a floating dtype.
+
+    Raises:
+        TypeError, ValueError: where image is not as above.
 
     Source: section 3.2 of the paper; the filter's size and sigma are those of the authors' code.
     """
+    check_can_downscale(image)
     return _resize(_blur(image), (image.shape[-2] // 2, image.shape[-1] // 2))
 
 
@@ -64,7 +68,7 @@ def _resize(image, size):
     return F.interpolate(image, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Level:
     """One size of the picture: ``image`` (B, 3, H, W) in [0, 1] and ``mask`` (B, 1, H, W), 1 = hole."""
 
@@ -78,7 +82,7 @@ class Level:
 
     def __repr__(self):
         height, width = self.size
-        return f"Level({height} x {width} px, {self.mask.mean().item():.1%} hole)"
+        return f"{type(self).__name__}({height} x {width} px, {self.mask.mean().item():.1%} hole)"
 
 
 class Pyramid(Sequence):

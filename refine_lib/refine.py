@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from refine_lib.checks import check_image_and_mask, check_inpainted_low_res, check_settings, check_smallest_scale
 from refine_lib.masks import erode
 from refine_lib.pyramid import build_pyramid, downscale, enlarge, whole_hole
-from refine_lib.split import Featuremap, check_model, device_of
+from refine_lib.split import as_leaves, check_model, device_of
 from refine_lib.steps import NOTHING_TO_MATCH, InpaintedLevel, Recorder, Result
 
 
@@ -33,7 +33,8 @@ def multiscale_inpaint(
         lr: learning rate of Adam.
         erosion: diameter in pixels by which the hole is eroded for the loss, at the size of the level below.
         loss: ``"paper"``, or ``"code"`` for the authors' code's term on known pixels beside it.
-        callback: called with a ``Step`` for each iteration; returning False stops the run, which then returns what it has.
+        callback: called with a ``Step`` for each iteration. Returning False (anything false but None) stops the run, which
+            then returns what it has.
         progress: whether to show a progress bar.
 
     Returns:
@@ -50,9 +51,9 @@ def multiscale_inpaint(
     """
     check_image_and_mask(image, mask)
     check_smallest_scale(smallest_scale)
-    check_settings(lr, n_iters, erosion, loss)
+    check_settings(lr, n_iters, erosion, loss, callback)
     check_model(model, image.dtype)
-    device = device_of(model, image.device)
+    image, mask, device = image.detach(), mask.detach(), device_of(model, image.device)
     pyramid = build_pyramid(image.to(device), mask.to(device), smallest_scale)
     recorder = Recorder(callback, [level.size for level in pyramid], n_iters, progress)
 
@@ -61,14 +62,15 @@ def multiscale_inpaint(
         for recorder.level, level in enumerate(pyramid if mask.any() else []):
             if inpainted is None:
                 inpainted = _plain(level.image, level.mask, model)
-                recorder.step(0, 0, None, lambda picture=inpainted: picture, "plain pass", device)
+                recorder.step(0, 0, None, inpainted, "plain pass", device)
             else:
                 inpainted = predict_and_refine(
                     level.image, level.mask, inpainted, model, lr, n_iters, erosion, loss, callback=recorder
                 )
+            if recorder.finished_level():
+                levels.append(InpaintedLevel(level.image, level.mask, inpainted))
             if recorder.stopped:
                 break
-            levels.append(InpaintedLevel(level.image, level.mask, inpainted))
     except KeyboardInterrupt:
         if recorder.latest is None:
             raise
@@ -77,7 +79,7 @@ def multiscale_inpaint(
         recorder.close()
 
     if recorder.stopped:  # what there is, enlarged where the run did not reach the full size
-        inpainted = enlarge(recorder.latest(), image.shape[-2:])
+        inpainted = enlarge(recorder.latest, image.shape[-2:])
     elif inpainted is None:
         inpainted = pyramid[-1].image.clone()
     result = Result(
@@ -108,13 +110,14 @@ def predict_and_refine(image, mask, inpainted_low_res, model, lr=0.002, n_iters=
 
     Source: Algorithm 1, ``predict_and_refine``.
     """
-    check_image_and_mask(image, mask)
-    check_settings(lr, n_iters, erosion, loss)
-    check_inpainted_low_res(inpainted_low_res, image)
     recorder = callback
-    if not isinstance(callback, Recorder):  # called by itself, not by multiscale_inpaint
-        check_model(model, image.dtype)
+    if not isinstance(recorder, Recorder):  # called by itself: multiscale_inpaint, which passes its Recorder, has checked all
+        check_image_and_mask(image, mask)
+        check_settings(lr, n_iters, erosion, loss, callback)
+        check_inpainted_low_res(inpainted_low_res, image)
+        check_model(model, image.dtype, image.device)
         recorder = Recorder(callback, [inpainted_low_res.shape[-2:], image.shape[-2:]], n_iters)
+        image, mask, inpainted_low_res = image.detach(), mask.detach(), inpainted_low_res.detach()
 
     height, width = image.shape[-2:]
     eroded = erode(whole_hole(mask, inpainted_low_res.shape[-2:]), erosion)
@@ -123,11 +126,11 @@ def predict_and_refine(image, mask, inpainted_low_res, model, lr=0.002, n_iters=
         n_iters = 0
 
     with torch.no_grad():
-        z = Featuremap.leaf(model.front(image, mask), (height, width))
-    adam = torch.optim.Adam(z, lr=lr)
+        leaves, z = as_leaves(model.front(image, mask))
+    adam = torch.optim.Adam(leaves, lr=lr)
     for iteration in range(n_iters + 1):
         with torch.set_grad_enabled(iteration < n_iters):
-            with_padding = model.rear(tuple(z))
+            with_padding = model.rear(z)
             prediction = with_padding[..., :height, :width]
             losses = masked_l1(downscale(prediction), inpainted_low_res, eroded)
             if loss == "code":
@@ -138,7 +141,7 @@ def predict_and_refine(image, mask, inpainted_low_res, model, lr=0.002, n_iters=
 
         inpainted = _paste(prediction.detach(), image, mask)
         value, message = (losses[to_match].mean().item(), "") if to_match.any() else (None, NOTHING_TO_MATCH)
-        goes_on = recorder.step(iteration, n_iters, value, lambda picture=inpainted: picture, message, image.device)
+        goes_on = recorder.step(iteration, n_iters, value, inpainted, message, image.device)
         if not goes_on or iteration == n_iters:
             return inpainted
 
@@ -189,8 +192,8 @@ def _explain(result, mask, smallest_scale, erosion, loss):
     if result.n_levels == 1:
         short_side = min(mask.shape[-2:])
         return (
-            f"Nothing was refined: the short side, {short_side} px, is about smallest_scale ({smallest_scale} px), so there is"
-            " one level and no smaller picture to agree with."
+            f"Nothing was refined: the short side, {short_side} px, is not much larger than smallest_scale,"
+            f" {smallest_scale} px, so there is one level and no smaller picture to agree with."
             " A larger picture or a smaller smallest_scale would give more levels."
         )
     thin = [f"{level}" for level, losses in enumerate(result.losses, start=2) if not losses]

@@ -23,12 +23,6 @@ class Featuremap(tuple):
         self.size = tuple(size)
         return self
 
-    @classmethod
-    def leaf(cls, z, size):
-        """A copy of z (a tensor or a tuple of them) that an optimiser can move: detached, with gradients."""
-        tensors = (z,) if isinstance(z, torch.Tensor) else z
-        return cls((t.detach().clone().requires_grad_() for t in tensors), size)
-
     def __getnewargs__(self):
         return tuple(self), self.size
 
@@ -144,19 +138,30 @@ def split_network(network, at=None, hole_value=0.0, value_range=(0.0, 1.0), mult
     return model
 
 
-def check_model(model, dtype):
-    """Raises unless model is a split network of this dtype whose prediction can be differentiated back to z.
+def check_model(model, dtype, device=None):
+    """Raises unless model is a split network of this dtype, on this device, whose prediction has a derivative by z.
 
     Nothing larger than 64 px is computed: the network is shown a small grey picture.
     """
-    for part in ("front", "rear"):
+    for part in ("front", "rear", "__call__"):
         if not callable(getattr(model, part, None)):
             raise TypeError(f"model is a {type(model).__name__} without .{part}; expected split_network(network)")
     weights = _weights(model)
     if weights is not None and weights.dtype != dtype:
         wanted = f"expected the same: model.to({dtype}) or image.to({weights.dtype}), and the mask likewise"
         raise TypeError(f"model is {dtype_name(weights.dtype)} and image is {dtype_name(dtype)}; {wanted}")
+    if weights is not None and device is not None and weights.device != device:
+        raise ValueError(f"model is on {weights.device} and image on {device}; expected the same device")
     _check_gradient(model, dtype)
+
+
+def as_leaves(z):
+    """A copy of z that an optimiser can move: its tensors, detached and with gradients, as a list; and z made of them.
+
+    The z that comes back is a plain tensor or tuple: the rear then keeps the network's padding.
+    """
+    leaves = [t.detach().clone().requires_grad_() for t in ((z,) if isinstance(z, torch.Tensor) else z)]
+    return leaves, (leaves[0] if isinstance(z, torch.Tensor) else tuple(leaves))
 
 
 def device_of(model, default):
@@ -169,7 +174,11 @@ def _weights(model):
     return next(iter(model.parameters()), None) if hasattr(model, "parameters") else None
 
 
-def _check_gradient(model, dtype=torch.float32, size=64):
+def _check_gradient(model, dtype=torch.float32):
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError("torch.inference_mode() is on, and refinement needs gradients; torch.no_grad() would do")
+    multiple = getattr(model, "multiple", 1)
+    size = -(-64 // multiple) * multiple
     weights = _weights(model)
     options = {"dtype": dtype} if weights is None else {"dtype": weights.dtype, "device": weights.device}
     image = torch.full((1, 3, size, size), 0.5, **options)
@@ -177,7 +186,7 @@ def _check_gradient(model, dtype=torch.float32, size=64):
     mask[..., size // 4 : size // 2, size // 4 : size // 2] = 1
     with torch.no_grad():
         z = model.front(image, mask)
-    z = Featuremap.leaf(z, (size, size))
+    leaves, z = as_leaves(z)
     with torch.enable_grad():
         prediction = model.rear(z)
         total = prediction.sum()
@@ -186,15 +195,24 @@ def _check_gradient(model, dtype=torch.float32, size=64):
         raise ValueError(f"the network turns a picture of {given} into {made}; expected the same shape and dtype")
     if not prediction.isfinite().all():
         raise ValueError("the network's prediction on a plain grey picture is not finite; are its weights whole?")
-    gradients = [None] * len(z)
+    gradients = [None] * len(leaves)
     if total.requires_grad:
-        gradients = torch.autograd.grad(total, list(z), allow_unused=True)
+        gradients = torch.autograd.grad(total, leaves, allow_unused=True)
     for i, gradient in enumerate(gradients):
         if gradient is None:
             raise ValueError(
-                f"the network breaks the gradient: no derivative of the prediction reaches tensor {i} of the {len(z)} in z."
-                " Look behind the split for .detach(), torch.no_grad(), .numpy() or rounding"
+                f"the network breaks the gradient: no derivative of its output reaches tensor {i} of the {len(leaves)} in z."
+                " Look behind the split for .detach(), torch.no_grad() or .numpy()"
             )
+        if not gradient.isfinite().all():
+            raise ValueError("the network breaks the gradient: the prediction's derivative by z is not finite")
+    if not any(gradient.any() for gradient in gradients):  # dead or saturated, which other pictures may not be, or broken
+        with torch.no_grad():
+            moved = [1.1 * t + 0.1 for t in leaves]
+            nearby = model.rear(tuple(moved) if isinstance(z, tuple) else moved[0])
+        if torch.allclose(nearby, prediction, atol=1e-3):
+            return
+        raise ValueError("the network breaks the gradient: the prediction's derivative by z is zero everywhere; does it round?")
 
 
 def _find_layer(layers, at):

@@ -21,10 +21,11 @@ class Step:
         level: 0 is the smallest, ``n_levels - 1`` the picture's own size.
         n_levels: of the pyramid.
         iteration: updates of z made so far at this level, 0 to ``n_iters``.
-        n_iters: updates of z to be made at this level; 0 at the smallest and where there is nothing to match.
-        loss: the loss of the picture as it is, before the next update: mean absolute difference in [0, 1], averaged over
-            the batch. None where nothing is optimised.
-        message: why nothing is optimised, else empty.
+        n_iters: updates of z to be made at this level; 0 at the smallest level, and with the paper's loss where there is
+            nothing to match.
+        loss: the loss of the picture as it is, before the next update: mean absolute difference, averaged over those
+            pictures of the batch that have a hole to match. None at the smallest level and where there is nothing to match.
+        message: why there is no loss, else empty.
         seconds: that this iteration took.
         peak_memory: the most memory held so far, in bytes (CUDA: tensors; CPU: the process).
     """
@@ -37,16 +38,16 @@ class Step:
     message: str
     seconds: float
     peak_memory: int
-    _picture: list = field(repr=False, compare=False)
+    _pictures: list = field(repr=False, compare=False)  # one, or none when the callback is done
 
     def picture(self):
         """The picture at this iteration, known pixels pasted: (B, 3, h, w) in the size of the level, without gradient.
 
         Only while the callback runs, so that a run does not hold every picture: call it there and keep what it gives.
         """
-        if not self._picture:
+        if not self._pictures:
             raise RuntimeError("this Step's picture is gone: call step.picture() in the callback and keep what it returns")
-        return self._picture[0]()
+        return self._pictures[0]
 
     def __str__(self):
         loss = self.message if self.loss is None else f"loss {self.loss:.4f}"
@@ -54,14 +55,14 @@ class Step:
         return f"{where}: {loss} ({self.seconds:.2f} s, {self.peak_memory / 2**20:.0f} MB)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class InpaintedLevel(Level):
     """A level of the pyramid and its filled picture: ``inpainted`` (B, 3, H, W) in [0, 1]."""
 
     inpainted: torch.Tensor
 
 
-@dataclass
+@dataclass(eq=False)
 class Result:
     """What ``multiscale_inpaint`` gives back. ``print(result)`` says what was done.
 
@@ -108,7 +109,7 @@ class Result:
 
     @property
     def seconds(self):
-        """Of the whole run."""
+        """Of all iterations together."""
         return sum(step.seconds for step in self.steps)
 
     def __str__(self):
@@ -130,7 +131,7 @@ class Recorder:
         self.callback = callback
         self.level, self.n_levels = len(level_sizes) - 1, len(level_sizes)
         self.steps = []
-        self.latest = None  # the last picture that was whole, as a function
+        self.latest = None  # the last picture that was whole
         self.stopped = False
         # A forward pass costs as its pixels: a bar that counts them tells the time left.
         self._work = [height * width for height, width in level_sizes]
@@ -140,20 +141,26 @@ class Recorder:
         self._last = time.perf_counter()
 
     def step(self, iteration, n_iters, loss, picture, message="", device="cpu"):
-        """Records an iteration; ``picture`` makes its picture. Returns whether the run goes on."""
+        """Records an iteration and its picture. Returns whether the run goes on."""
         now = time.perf_counter()
-        source = [picture]
-        step = Step(self.level, self.n_levels, iteration, n_iters, loss, message, now - self._last, peak_memory(device), source)
+        pictures = [picture]
+        step = Step(
+            self.level, self.n_levels, iteration, n_iters, loss, message, now - self._last, peak_memory(device), pictures
+        )
         self.steps.append(step)
         self.latest = picture
         where = f"level {self.level + 1}/{self.n_levels}"
         self._bar.set_postfix_str(where if loss is None else f"{where}, loss {loss:.4f}")
         self._bar.update(self._work[self.level])
-        if self.callback is not None and self.callback(step) is False:
-            self.stopped = True
-        source.clear()
+        answer = None if self.callback is None else self.callback(step)
+        self.stopped = answer is not None and not answer
+        pictures.clear()
         self._last = time.perf_counter()
         return not self.stopped
+
+    def finished_level(self):
+        """Whether the last Step was the last of its level."""
+        return self.steps[-1].iteration == self.steps[-1].n_iters
 
     def close(self):
         """Ends the progress bar."""

@@ -5,6 +5,7 @@ The loss is L1 in the hole plus 0.3 of L1 outside it. What is kept is a moving a
 
 import argparse
 import math
+import os
 import time
 from pathlib import Path
 
@@ -70,7 +71,9 @@ def train(path, minutes=50.0, steps=None, size=64, batch=16, ngf=16, n_blocks=6,
 
     def save():
         state = {"network": network.state_dict(), "average": average.state_dict(), "adam": adam.state_dict()}
-        torch.save(state | {"step": step, "seconds": seconds()}, checkpoint)
+        part = checkpoint.with_suffix(".ckpt.part")
+        torch.save(state | {"step": step, "seconds": seconds()}, part)
+        os.replace(part, checkpoint)
         save_generator(average.module, path, trained_on=f"{step * batch} pictures of {size} px")
 
     def seconds():

@@ -1,7 +1,5 @@
 """Loading networks and picking a device."""
 
-import stat
-
 import pytest
 import torch
 from conftest import TESTS, picture
@@ -19,11 +17,17 @@ def test_the_embedded_network_fills_a_hole_and_weighs_a_few_megabytes():
     prediction = model(image, mask)
     assert prediction.min() >= 0 and prediction.max() <= 1
     path = EMBEDDED["mini-lama"]
-    assert path.stat().st_size < 8e6 and path.stat().st_mode & stat.S_IROTH
+    assert path.stat().st_size < 8e6
 
 
 @pytest.mark.parametrize(
-    "shape", [dict(ngf=4, n_blocks=2, ratio=0.75), dict(ngf=8, n_blocks=1, ratio=0.5), dict(ngf=4, n_blocks=3, ratio=0)]
+    "shape",
+    [
+        dict(ngf=4, n_blocks=2, ratio=0.75),
+        dict(ngf=8, n_blocks=1, ratio=0.5),
+        dict(ngf=4, n_blocks=3, ratio=0),
+        dict(ngf=10, n_blocks=1, ratio=0.3),
+    ],
 )
 def test_a_saved_generator_comes_back_whole(tmp_path, shape):
     network = LamaGenerator(**shape).eval()

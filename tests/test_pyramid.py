@@ -120,4 +120,11 @@ def test_stroke_masks_are_the_same_hole_at_every_size():
     shares = small.mean((1, 2, 3))
     assert (shares > 0.05).all() and (shares < 0.45).all()
     assert (torch.nn.functional.avg_pool2d(large, 4) - small).abs().mean() < 0.02
+    small, large = (stroke_masks(size, batch=1, seed=328) for size in (64, 256))  # one whose share is at the limit
+    assert (torch.nn.functional.avg_pool2d(large, 4) - small).abs().mean() < 0.02
     assert stroke_masks((40, 60)).shape == (1, 1, 40, 60)
+
+
+def test_a_share_that_strokes_cannot_cover_is_named():
+    with pytest.raises(ValueError, match=r"share is \(0.9, 0.95\); expected"):
+        stroke_masks(32, share=(0.9, 0.95))

@@ -134,6 +134,43 @@ def test_the_keyboard_stops_the_run_and_keeps_the_picture(tiny):
 def test_a_callback_that_returns_nothing_or_true_does_not_stop(tiny):
     for callback in (lambda step: None, lambda step: True, [].append):
         assert not multiscale_inpaint(*picture(32, 32), tiny, callback=callback, **FAST).stopped
+    assert multiscale_inpaint(*picture(32, 32), tiny, callback=lambda step: torch.tensor(False), **FAST).stopped
+
+
+def test_a_level_that_was_finished_when_the_run_stopped_is_kept(tiny):
+    def stop_at(level, iteration):
+        return lambda step: (step.level, step.iteration) != (level, iteration)
+
+    counts = [
+        len(multiscale_inpaint(*picture(64, 64), tiny, callback=stop_at(*at), **FAST).levels)
+        for at in [(0, 0), (1, 0), (1, 2), (2, 1), (2, 2)]
+    ]
+    assert counts == [1, 1, 2, 2, 3]
+    levels = multiscale_inpaint(*picture(32, 32), tiny, **FAST).levels
+    assert repr(levels) == "[InpaintedLevel(16 x 16 px, 39.1% hole), InpaintedLevel(32 x 32 px, 25.0% hole)]"
+
+
+def test_inputs_with_a_gradient_of_their_own_are_left_alone(tiny):
+    image, mask = picture(64, 64)
+    wanted = multiscale_inpaint(image, mask, tiny, loss="code", **FAST)
+    image.requires_grad_()
+    result = multiscale_inpaint(image, mask, tiny, loss="code", **FAST)
+    assert torch.equal(result.image, wanted.image) and not result.image.requires_grad and image.grad is None
+
+
+def test_a_network_of_the_users_own_may_have_one_tensor_as_z(tiny):
+    class Whole(torch.nn.Module):
+        def front(self, image, mask):
+            return torch.cat([image * (1 - mask), mask], dim=1)
+
+        def rear(self, z):
+            return tiny.layers(z)
+
+        def forward(self, image, mask):
+            return self.rear(self.front(image, mask))
+
+    result = multiscale_inpaint(*picture(64, 64), Whole(), **FAST)
+    assert all(losses[-1] < losses[0] for losses in result.losses)
 
 
 def test_a_thin_hole_has_nothing_to_match(tiny):
@@ -152,7 +189,9 @@ def test_a_thin_hole_has_nothing_to_match(tiny):
 
 
 def test_one_level_says_why_and_what_would_change_it(tiny):
-    with pytest.warns(NothingToRefine, match="short side, 40 px, is about smallest_scale .32 px.*smaller smallest_scale"):
+    with pytest.warns(
+        NothingToRefine, match="short side, 40 px, is not much larger than smallest_scale, 32 px.*smaller smallest_scale"
+    ):
         result = multiscale_inpaint(*picture(40, 60), tiny, **FAST | {"smallest_scale": 32})
     assert result.losses == [] and result.n_levels == 1
     assert torch.equal(result.image, result.plain)

@@ -41,6 +41,17 @@ def test_photos_come_as_tensors_and_go_back_bit_for_bit(name, tmp_path):
     assert np.array_equal(to_pixels(picture()[1]), picture()[1][0, 0].numpy().astype(np.uint8) * 255)
 
 
+def test_a_photo_is_turned_upright_and_of_8_bits(tmp_path):
+    pixels = to_pixels(load_photo("chelsea"))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: shown, the first row is the right side
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(to_pixels(load_photo(tmp_path / "turned.png")), np.rot90(pixels, -1))
+    Image.fromarray(np.full((20, 20), 3000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match="pixels of mode I;16; expected 8 bits a channel"):
+        load_photo(tmp_path / "deep.png")
+
+
 def test_a_photo_that_is_not_there_is_named():
     with pytest.raises(FileNotFoundError, match="name_or_path is 'cat.png'; expected one of 'astronaut'"):
         load_photo("cat.png")

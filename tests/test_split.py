@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from refine_lib import Featuremap, LamaGenerator, load_network, split_network
+from refine_lib import LamaGenerator, load_network, split_network
+from refine_lib.split import as_leaves
 
 GENERATORS = {ratio: fill_by_formula(LamaGenerator(ngf=4, n_blocks=2, ratio=ratio)) for ratio in (0.75, 0.5, 0.0)}
 N_LAYERS = len(GENERATORS[0.75].model)
@@ -34,9 +35,9 @@ def test_rear_of_front_is_the_network_for_every_split_point(at, height, width, r
 @pytest.mark.parametrize("at", range(N_LAYERS + 1))
 def test_z_can_be_optimised_at_every_split_point(at):
     model = split_network(GENERATORS[0.75], at=at)
-    z = Featuremap.leaf(model.front(*picture(32, 32)), (32, 32))
+    leaves, z = as_leaves(model.front(*picture(32, 32)))
     model.rear(z).sum().backward()
-    assert all(t.grad.abs().max() > 0 for t in z)
+    assert all(t.grad.abs().max() > 0 for t in leaves)
 
 
 def test_the_default_is_the_split_before_the_first_residual_block():
@@ -97,6 +98,16 @@ class Detach(nn.Module):
         return x.detach()
 
 
+class Round(nn.Module):
+    def forward(self, x):
+        return (x * 255).round() / 255
+
+
+class SquareRoot(nn.Module):
+    def forward(self, x):
+        return x[:, :3].clamp(min=0).sqrt()  # its derivative at 0 is infinite
+
+
 class Nan(nn.Module):
     def forward(self, x):
         return x[:, :3] * float("nan")
@@ -117,6 +128,8 @@ class Half(nn.Module):
         (nn.Sequential(nn.Conv2d(4, 3, 1)), {"at": 0, "value_range": (1, 0)}, ValueError, "value_range is"),
         (nn.Sequential(nn.Conv2d(4, 3, 1)), {"at": 0, "multiple": 0}, ValueError, "multiple is 0"),
         (nn.Sequential(nn.Conv2d(4, 3, 1), Detach()), {"at": 1}, ValueError, "breaks the gradient"),
+        (nn.Sequential(nn.Conv2d(4, 3, 1), Round()), {"at": 1}, ValueError, "derivative by z is zero everywhere"),
+        (nn.Sequential(SquareRoot()), {"at": 0}, ValueError, "derivative by z is not finite"),
         (nn.Sequential(Nan()), {"at": 0}, ValueError, "not finite"),
         (nn.Sequential(Half()), {"at": 0}, ValueError, "expected the same shape and dtype"),
     ],
@@ -130,6 +143,20 @@ def test_a_picture_too_small_to_pad_is_named():
     model = split_network(nn.Sequential(nn.Conv2d(4, 3, 1)), at=0, multiple=64)
     with pytest.raises(ValueError, match="20 x 20 px, too small to be padded to a multiple of 64"):
         model(*picture(20, 20, dtype=torch.float32))
+    assert split_network(nn.Sequential(nn.Conv2d(4, 3, 1)), at=0, multiple=192).multiple == 192
+
+
+def test_a_network_whose_units_are_all_dead_is_no_broken_one():
+    """An untrained network may answer one picture with a constant, and so may one whose sigmoid is saturated."""
+    dead = nn.Sequential(nn.Conv2d(4, 3, 1), nn.ReLU(), nn.Conv2d(3, 3, 1), nn.Sigmoid())
+    nn.init.constant_(dead[0].bias, -100.0)
+    assert split_network(dead, at=1).at == 1
+    assert split_network(fill_by_formula(LamaGenerator(ngf=4, n_blocks=18))).at == 5
+
+
+def test_inference_mode_is_named():
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="refinement needs gradients"):
+        split_network(nn.Sequential(nn.Conv2d(4, 3, 1)), at=0)
 
 
 @pytest.mark.parametrize("arguments", [{"ngf": 0}, {"n_blocks": 0}, {"ratio": 1.0}, {"ratio": -0.1}])

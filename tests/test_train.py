@@ -37,8 +37,26 @@ def test_a_run_is_the_same_every_time_and_goes_on_from_its_checkpoint(tmp_path):
     assert all(torch.equal(whole[key], again[key]) for key in whole)
     done = weights("whole", 12)  # from its checkpoint there is nothing left to do
     assert all(torch.equal(whole[key], done[key]) for key in whole)
-    longer = weights("whole", 16)
-    assert any(not torch.equal(whole[key], longer[key]) for key in whole)
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    whole = train(tmp_path / "whole.safetensors", steps=12, **SMALL).state_dict()
+    drawn = []
+
+    def draw_and_stop(size, batch, seed, device):
+        if len(drawn) == 7:
+            raise KeyboardInterrupt
+        drawn.append(seed)
+        return picture_batch(size, batch, seed, device)
+
+    monkeypatch.setattr("refine_lib.train.picture_batch", draw_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "part.safetensors", steps=12, **SMALL)
+    again = []
+    monkeypatch.setattr("refine_lib.train.picture_batch", lambda *a: again.append(a[2]) or picture_batch(*a))
+    part = train(tmp_path / "part.safetensors", steps=12, **SMALL).state_dict()
+    assert len(drawn) == 7 and len(again) == 5 and not set(drawn) & set(again)
+    assert all(torch.equal(whole[key], part[key]) for key in whole)
 
 
 def test_nothing_is_written_over(tmp_path):

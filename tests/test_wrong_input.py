@@ -6,7 +6,7 @@ import pytest
 from conftest import picture
 from torch import nn
 
-from refine_lib import build_pyramid, erode, multiscale_inpaint, predict_and_refine
+from refine_lib import build_pyramid, downscale, erode, multiscale_inpaint, predict_and_refine
 
 IMAGE, MASK = picture(48, 40)
 
@@ -42,6 +42,7 @@ SETTINGS = {
     "erosion": ({"erosion": -3}, "erosion is -3; expected a whole number of 0 or more pixels"),
     "scale": ({"smallest_scale": 8}, "smallest_scale is 8; expected at least 16 pixels"),
     "loss": ({"loss": "l2"}, "loss is 'l2'; expected one of 'paper', 'code'"),
+    "callback": ({"callback": 3}, "callback is a int; expected a function of one argument, a Step"),
 }
 
 
@@ -76,7 +77,7 @@ def test_mask(untouched, case):
 @pytest.mark.parametrize("case", SETTINGS)
 def test_settings(untouched, case):
     settings, words = SETTINGS[case]
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((TypeError, ValueError), match=words):
         multiscale_inpaint(IMAGE, MASK, untouched, **settings)
 
 
@@ -114,5 +115,18 @@ def test_a_smaller_picture_of_the_wrong_size(tiny):
 
 
 def test_an_erosion_below_zero():
-    with pytest.raises(ValueError, match="diameter is -1; expected 0"):
+    with pytest.raises(ValueError, match="diameter is -1; expected a whole number of 0 or more pixels"):
         erode(MASK, -1)
+    with pytest.raises(ValueError, match="diameter is 7.5"):
+        erode(MASK, 7.5)
+    with pytest.raises(ValueError, match="mask has values between 0 and 255"):
+        erode(MASK * 255, 5)
+    with pytest.raises(TypeError, match="mask is bool"):
+        erode(MASK.bool(), 5)
+
+
+def test_a_picture_that_cannot_be_halved():
+    with pytest.raises(ValueError, match=r"image has shape \(3, 48, 40\); expected \(B, C, H, W\)"):
+        downscale(IMAGE[0])
+    with pytest.raises(TypeError, match="image is uint8; expected a floating"):
+        downscale(IMAGE.byte())

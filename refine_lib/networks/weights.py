@@ -1,5 +1,6 @@
 """Weights on disk: one ``.safetensors`` a generator, its architecture read from the shapes of its own tensors."""
 
+import os
 import re
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from refine_lib.networks.lama import LamaGenerator
 def save_generator(generator, path, **notes):
     """Writes a generator's state as ``.safetensors``; ``notes`` go into the file's header as text."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
-    save_file(state, path, metadata={key: str(value) for key, value in notes.items()})
+    part = Path(path).with_suffix(".part")  # and then in one go: an interruption leaves the file that was there
+    save_file(state, part, metadata={key: str(value) for key, value in notes.items()})
+    os.replace(part, path)
 
 
 def load_generator(path):
@@ -48,4 +51,4 @@ def lama_shape(state, source="the state"):
     if stem not in state or last_halving not in state or not blocks:
         raise ValueError(f"{source} does not hold a LaMa generator: it has no {stem}, {last_halving} or residual block")
     ngf, n_local = len(state[stem]), len(state[last_halving])
-    return {"ngf": ngf, "n_blocks": len(blocks), "ratio": 1 - n_local / (8 * ngf)}
+    return {"ngf": ngf, "n_blocks": len(blocks), "ratio": round(1 - n_local / (8 * ngf), 9)}
