@@ -24,7 +24,7 @@ def erode(mask, diameter):
     Raises:
         TypeError, ValueError: where an argument is not as above.
 
-    Source: section 3.2 of the paper (15 px, at the size of the smaller level).
+    Source: the mask in the loss of Algorithm 1, ``predict_and_refine``; there by 15 px, at the size of the smaller level.
     """
     check_mask(mask)
     check_diameter(diameter)

@@ -21,7 +21,7 @@ def downscale(image):
     Raises:
         TypeError, ValueError: where image is not as above.
 
-    Source: section 3.2 of the paper; the filter's size and sigma are those of the authors' code.
+    Source: Algorithm 1, in ``build_pyramid`` and in the loss; the filter's size and sigma are those of the authors' code.
     """
     check_can_downscale(image)
     return _resize(_blur(image), (image.shape[-2] // 2, image.shape[-1] // 2))
@@ -32,7 +32,7 @@ def downscale_mask(mask):
 
     Shape: (B, 1, H, W) -> (B, 1, H // 2, W // 2), 1 = hole.
 
-    Source: section 3.2 of the paper; the threshold 1e-8 is that of the authors' code.
+    Source: Algorithm 1, in ``build_pyramid``; the threshold 1e-8 is that of the authors' code.
     """
     return (downscale(mask) > 1e-8).to(mask.dtype)
 

@@ -155,7 +155,7 @@ def masked_l1(a, b, mask):
 
     Shape: a and b (B, C, H, W), mask (B, 1, H, W) -> (B,).
 
-    Source: section 3.2 of the paper.
+    Source: the loss of Algorithm 1, ``predict_and_refine``.
     """
     count = a.shape[1] * mask.sum(dim=(1, 2, 3))
     return ((a - b).abs() * mask).sum(dim=(1, 2, 3)) / count.clamp(min=1)

@@ -118,7 +118,7 @@ def split_network(network, at=None, hole_value=0.0, value_range=(0.0, 1.0), mult
         ValueError: where there is no such layer, or a small picture shows that the network does not return a picture of
             the same size, or breaks the gradient.
 
-    Source: section 3.1 of the paper; for LaMa the cut of the authors' code.
+    Source: the front and rear of Algorithm 1; for LaMa the cut of the authors' code.
     """
     layers = network.model if isinstance(network, LamaGenerator) else network
     if not isinstance(layers, nn.Sequential):
