@@ -52,6 +52,7 @@ class TestNotebook:
     def test_cells_are_short_and_without_styling(self, path):
         for cell in code_cells(path):
             assert len(source(cell).splitlines()) <= 25
+            assert all(len(line) <= 90 for line in source(cell).splitlines())  # no more fits beside the side bar
             assert "plt." not in source(cell)
 
     def test_it_says_what_you_do_learn_and_need(self, path):
