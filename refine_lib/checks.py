@@ -14,12 +14,7 @@ def check_image_and_mask(image, mask):
     """Raises unless image is (B, 3, H, W) in [0, 1] and mask (B, 1, H, W) of 0 and 1, alike in all else."""
     check_image(image)
     _check_tensor(mask, "mask", channels=1)
-    if mask.dtype != image.dtype:
-        raise TypeError(
-            f"mask is {dtype_name(mask.dtype)} and image is {dtype_name(image.dtype)}; expected the same: mask.to(image.dtype)"
-        )
-    if mask.device != image.device:
-        raise ValueError(f"mask is on {mask.device} and image on {image.device}; expected the same device")
+    _check_alike(mask, "mask", image)
     if mask.shape[-2:] != image.shape[-2:]:
         sizes = [" x ".join(map(str, t.shape[-2:])) for t in (mask, image)]
         raise ValueError(f"mask is {sizes[0]} px and image is {sizes[1]} px; expected the same height and width")
@@ -48,13 +43,13 @@ def _check_binary(mask):
         raise ValueError(f"mask has values between {low:g} and {high:g}; {wanted}")
 
 
-def check_image(image, name="image"):
+def check_image(image):
     """Raises unless image is a float tensor (B, 3, H, W) with values in [0, 1]."""
-    _check_tensor(image, name, channels=3)
+    _check_tensor(image, "image", channels=3)
     low, high = image.min().item(), image.max().item()
     if low < -ROUNDING or high > 1 + ROUNDING:
-        hint = f". Divide an 8-bit picture by 255: {name} / 255" if high > 1.5 else ""
-        raise ValueError(f"{name} has values between {low:g} and {high:g}; expected values in [0, 1]{hint}")
+        hint = ". Divide an 8-bit picture by 255: image / 255" if high > 1.5 else ""
+        raise ValueError(f"image has values between {low:g} and {high:g}; expected values in [0, 1]{hint}")
 
 
 def check_can_downscale(image):
@@ -68,7 +63,11 @@ def check_can_downscale(image):
 
 def check_smallest_scale(smallest_scale):
     """Raises unless smallest_scale is a number of pixels that a network can work on."""
-    _check_number(smallest_scale, "smallest_scale", SMALLEST_SIDE, "pixels, the size that the network was trained at")
+    if isinstance(smallest_scale, bool) or not isinstance(smallest_scale, numbers.Real):
+        raise ValueError(f"smallest_scale is {smallest_scale!r}; expected a number of pixels")
+    if not SMALLEST_SIDE <= smallest_scale < math.inf:
+        wanted = f"expected at least {SMALLEST_SIDE} pixels, the size that the network was trained at"
+        raise ValueError(f"smallest_scale is {smallest_scale!r}; {wanted}")
 
 
 def check_settings(lr, n_iters, erosion, loss, callback):
@@ -90,13 +89,15 @@ def check_inpainted_low_res(inpainted_low_res, image):
     if tuple(inpainted_low_res.shape) != wanted:
         given = tuple(inpainted_low_res.shape)
         raise ValueError(f"inpainted_low_res has shape {given}; expected {wanted}, half of image's {tuple(image.shape)}")
-    if inpainted_low_res.dtype != image.dtype:
-        given, wanted = dtype_name(inpainted_low_res.dtype), dtype_name(image.dtype)
-        raise TypeError(f"inpainted_low_res is {given} and image is {wanted}; expected the same")
-    if inpainted_low_res.device != image.device:
-        raise ValueError(
-            f"inpainted_low_res is on {inpainted_low_res.device} and image on {image.device}; expected the same device"
-        )
+    _check_alike(inpainted_low_res, "inpainted_low_res", image)
+
+
+def _check_alike(tensor, name, image):
+    if tensor.dtype != image.dtype:
+        given = f"{name} is {dtype_name(tensor.dtype)} and image is {dtype_name(image.dtype)}"
+        raise TypeError(f"{given}; expected the same: {name}.to(image.dtype)")
+    if tensor.device != image.device:
+        raise ValueError(f"{name} is on {tensor.device} and image on {image.device}; expected the same device")
 
 
 def _check_tensor(tensor, name, channels, smallest=SMALLEST_SIDE):
@@ -120,11 +121,6 @@ def _check_tensor(tensor, name, channels, smallest=SMALLEST_SIDE):
 def _check_integer(value, name, what):
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
         raise ValueError(f"{name} is {value!r}; expected a whole number of 0 or more {what}")
-
-
-def _check_number(value, name, least, what):
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not least <= value < math.inf:
-        raise ValueError(f"{name} is {value!r}; expected at least {least} {what}")
 
 
 def dtype_name(dtype):

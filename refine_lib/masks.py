@@ -45,6 +45,14 @@ def erode(mask, diameter):
     return 1 - reached
 
 
+def paste(prediction, image, mask):
+    """The prediction in the hole, the image everywhere else, bit for bit.
+
+    Shape: prediction and image (B, C, H, W), mask (B, 1, H, W), 1 = hole -> (B, C, H, W).
+    """
+    return torch.where(mask > 0, prediction, image)
+
+
 def stroke_masks(size, batch=1, seed=0, share=(0.05, 0.45), device="cpu"):
     """Draws thick brush strokes as holes: chains of one to four segments with round ends.
 

@@ -14,4 +14,12 @@ def hole_l1(prediction, truth, mask):
     """
     if not mask.any():
         raise ValueError("mask has no hole (no pixel is 1); expected one to measure in")
-    return (((prediction - truth).abs() * mask).sum() / (mask.sum() * truth.shape[1])).item()
+    return pooled_l1(prediction, truth, mask).item()
+
+
+def pooled_l1(a, b, mask):
+    """Mean absolute difference where the mask is 1, over the whole batch, as a tensor that passes gradients on.
+
+    Shape: a and b (B, C, H, W), mask (B, 1, H, W) -> ().
+    """
+    return ((a - b).abs() * mask).sum() / (mask.sum() * a.shape[1])

@@ -24,7 +24,7 @@ def downscale(image):
     Source: Algorithm 1, in ``build_pyramid`` and in the loss; the filter's size and sigma are those of the authors' code.
     """
     check_can_downscale(image)
-    return _resize(_blur(image), (image.shape[-2] // 2, image.shape[-1] // 2))
+    return resize(_blur(image), (image.shape[-2] // 2, image.shape[-1] // 2))
 
 
 def downscale_mask(mask):
@@ -44,15 +44,15 @@ def whole_hole(mask, size):
 
     Shape: (B, 1, H, W) -> (B, 1, *size).
     """
-    return (_resize(mask, size) > 1 - 1e-6).to(mask.dtype)  # not == 1: in float32 the weights need not sum to 1 exactly
+    return (resize(mask, size) > 1 - 1e-6).to(mask.dtype)  # not == 1: in float32 the weights need not sum to 1 exactly
 
 
-def enlarge(image, size):
-    """Brings an image to a larger size by bilinear interpolation, ``align_corners=False``.
+def resize(image, size):
+    """Bilinear interpolation to a size, ``align_corners=False``, without a filter.
 
     Shape: (B, C, H, W) -> (B, C, *size).
     """
-    return _resize(image, size)
+    return F.interpolate(image, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def _blur(image, size=5, sigma=1.0):
@@ -62,10 +62,6 @@ def _blur(image, size=5, sigma=1.0):
     padded = F.pad(image, [size // 2] * 4, mode="reflect")
     rows = F.conv2d(padded, weights[:, :, None, :], groups=image.shape[1])
     return F.conv2d(rows, weights[:, :, :, None], groups=image.shape[1])
-
-
-def _resize(image, size):
-    return F.interpolate(image, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from refine_lib.checks import check_image_and_mask, check_inpainted_low_res, check_settings, check_smallest_scale
-from refine_lib.masks import erode
-from refine_lib.pyramid import build_pyramid, downscale, enlarge, whole_hole
+from refine_lib.masks import erode, paste
+from refine_lib.pyramid import build_pyramid, downscale, resize, whole_hole
 from refine_lib.split import as_leaves, check_model, device_of
 from refine_lib.steps import NOTHING_TO_MATCH, InpaintedLevel, Recorder, Result
 
@@ -79,11 +79,11 @@ def multiscale_inpaint(
         recorder.close()
 
     if recorder.stopped:  # what there is, enlarged where the run did not reach the full size
-        inpainted = enlarge(recorder.latest, image.shape[-2:])
+        inpainted = resize(recorder.latest, image.shape[-2:])
     elif inpainted is None:
         inpainted = pyramid[-1].image.clone()
     result = Result(
-        image=_paste(inpainted.to(image.device), image, mask),
+        image=paste(inpainted.to(image.device), image, mask),
         mask=mask,
         levels=levels,
         steps=recorder.steps,
@@ -139,7 +139,7 @@ def predict_and_refine(image, mask, inpainted_low_res, model, lr=0.002, n_iters=
         if not total.isfinite():
             raise FloatingPointError(f"the loss is no longer finite in iteration {iteration}; lr is {lr}, try a smaller one")
 
-        inpainted = _paste(prediction.detach(), image, mask)
+        inpainted = paste(prediction.detach(), image, mask)
         value, message = (losses[to_match].mean().item(), "") if to_match.any() else (None, NOTHING_TO_MATCH)
         goes_on = recorder.step(iteration, n_iters, value, inpainted, message, image.device)
         if not goes_on or iteration == n_iters:
@@ -173,13 +173,9 @@ def known_l1(prediction, image, mask):
     return masked_l1(prediction, image, 1 - mask)
 
 
-def _paste(prediction, image, mask):
-    return torch.where(mask > 0, prediction, image)
-
-
 @torch.no_grad()
 def _plain(image, mask, model):
-    return _paste(model(image, mask), image, mask)
+    return paste(model(image, mask), image, mask)
 
 
 def _explain(result, mask, smallest_scale, erosion, loss):

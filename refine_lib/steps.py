@@ -8,7 +8,8 @@ import torch
 from tqdm.auto import tqdm
 
 from refine_lib.device import peak_memory
-from refine_lib.pyramid import Level, enlarge
+from refine_lib.masks import paste
+from refine_lib.pyramid import Level, resize
 
 NOTHING_TO_MATCH = "nothing to match"
 
@@ -96,7 +97,7 @@ class Result:
         if not self.levels:
             return self.image
         small = self.levels[0].inpainted.to(self.image.device)
-        return torch.where(self.mask > 0, enlarge(small, self.image.shape[-2:]), self.image)
+        return paste(resize(small, self.image.shape[-2:]), self.image, self.mask)
 
     @property
     def losses(self):

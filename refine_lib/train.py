@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from refine_lib.device import pick_device
 from refine_lib.masks import stroke_masks
+from refine_lib.metrics import pooled_l1
 from refine_lib.networks.lama import LamaGenerator
 from refine_lib.networks.weights import save_generator
 from refine_lib.scenes import random_scenes
@@ -34,8 +35,7 @@ def picture_batch(size, batch, seed, device):
 
 def hole_and_known_l1(prediction, image, mask):
     """Mean absolute error inside the holes and outside them."""
-    error = (prediction - image).abs().mean(dim=1, keepdim=True)
-    return (error * mask).sum() / mask.sum(), (error * (1 - mask)).sum() / (1 - mask).sum()
+    return pooled_l1(prediction, image, mask), pooled_l1(prediction, image, 1 - mask)
 
 
 def train(path, minutes=50.0, steps=None, size=64, batch=16, ngf=16, n_blocks=6, ratio=0.75, seed=0, device=None, peak=2e-3):

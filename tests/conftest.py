@@ -1,3 +1,4 @@
+import copy
 import json
 import sys
 from pathlib import Path
@@ -34,6 +35,12 @@ def root():
 def tiny():
     """A split LaMa generator in float64, small enough to be optimised in a fraction of a second."""
     return split_network(fill_by_formula(LamaGenerator(ngf=4, n_blocks=2)))
+
+
+@pytest.fixture(scope="session")
+def tiny_single(tiny):
+    """The same network in float32."""
+    return copy.deepcopy(tiny).float()
 
 
 def known_answer(name):

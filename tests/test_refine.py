@@ -14,10 +14,10 @@ FAST = dict(smallest_scale=16, n_iters=2, erosion=3, progress=False)
 
 @given(st.integers(16, 75), st.integers(16, 75), st.sampled_from(["paper", "code"]), st.booleans())
 @settings(deadline=None, max_examples=25)
-def test_pixels_outside_the_hole_are_the_inputs_bit_for_bit(tiny, height, width, loss, single):
+def test_pixels_outside_the_hole_are_the_inputs_bit_for_bit(tiny, tiny_single, height, width, loss, single):
     image, mask = picture(height, width)
     if single:
-        image, mask, model = image.float(), mask.float(), SINGLE
+        image, mask, model = image.float(), mask.float(), tiny_single
     else:
         model = tiny
     result = multiscale_inpaint(image, mask, model, loss=loss, **FAST)
@@ -42,10 +42,10 @@ def test_a_picture_does_not_depend_on_its_batch_mates(tiny, seed, loss):
         assert torch.allclose(together.image[i : i + 1], alone.image, atol=1e-9)
 
 
-def test_float32_is_close_to_float64(tiny):
+def test_float32_is_close_to_float64(tiny, tiny_single):
     image, mask = picture(64, 64)
     exact = multiscale_inpaint(image, mask, tiny, **FAST)
-    single = multiscale_inpaint(image.float(), mask.float(), SINGLE, **FAST)
+    single = multiscale_inpaint(image.float(), mask.float(), tiny_single, **FAST)
     assert (exact.image - single.image).abs().max() < 1e-4
     assert torch.tensor(exact.losses).sub(torch.tensor(single.losses)).abs().max() < 1e-5
 
@@ -227,10 +227,10 @@ def test_it_works_where_gradients_are_off(tiny):
         assert torch.equal(multiscale_inpaint(image, mask, tiny, **FAST).image, wanted.image)
 
 
-def test_a_rate_beyond_all_measure_is_named(tiny):
+def test_a_rate_beyond_all_measure_is_named(tiny_single):
     image, mask = picture(32, 32, dtype=torch.float32)
     with pytest.raises(FloatingPointError, match="lr is 3e.37, try a smaller one"):
-        multiscale_inpaint(image, mask, SINGLE, **FAST | {"lr": 3e37})
+        multiscale_inpaint(image, mask, tiny_single, **FAST | {"lr": 3e37})
 
 
 def test_predict_and_refine_alone(tiny):
@@ -240,12 +240,3 @@ def test_predict_and_refine_alone(tiny):
     refined = predict_and_refine(image, mask, low_res, tiny, n_iters=3, erosion=0, lr=0.01, callback=steps.append)
     assert [s.iteration for s in steps] == [0, 1, 2, 3]
     assert steps[-1].loss < steps[0].loss and refined.shape == image.shape
-
-
-@pytest.fixture(scope="module", autouse=True)
-def single(tiny):
-    """The same network in float32."""
-    import copy
-
-    global SINGLE
-    SINGLE = copy.deepcopy(tiny).float()
