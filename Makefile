@@ -33,9 +33,9 @@ kernel: .venv/ready  ## a Jupyter kernel that computes on CUDA or says why it ca
 	$(BIN)/python -m ipykernel install --user --name refine-lib-cuda \
 		--display-name "Python 3 (refine_lib, CUDA)" --env REFINE_DEVICE cuda
 
-train: .venv/ready  ## the embedded network from nothing, into build/ (about an hour; run again, it goes on where it was)
+train: .venv/ready  ## the embedded network from nothing, into build/ (hours; run again, it goes on where it was)
 	@mkdir -p build
-	$(BIN)/python -m refine_lib.train build/mini_lama.safetensors
+	$(BIN)/python -m refine_lib.train build/mini_lama.safetensors --steps 16000
 
 clean:  ## remove the virtual environment
 	rm -rf .venv *.egg-info

@@ -111,10 +111,130 @@ def compare(pictures, mask=None, zoom=None, caption=""):
     return figure
 
 
-def zoom_on_hole(mask, share=0.4):
-    """(top, left, height, width) of a square around the middle of the hole, ``share`` of the short side."""
+def show_row(pictures, masks=None, squares=None, spectra=False, caption=""):
+    """Draws pictures of any sizes side by side, equally large on the page.
+
+    Args:
+        pictures: from a title to an image (B, 3, H, W) in [0, 1]; the first of each batch is drawn.
+        masks: for each picture (B, 1, H, W), 1 = hole, or None: holes are coloured.
+        squares: for each picture (row, column, side) in pixels: a square to draw around its pixel.
+        spectra: whether to draw the spectrum of each picture under it.
+        caption: a line under the figure: what it was made with.
+
+    Returns:
+        The figure.
+    """
+    with house_style():
+        n, inches = len(pictures), 2.8
+        rows = 1 + spectra
+        figure, axes = plt.subplots(
+            rows, n, figsize=(inches * n, (inches + 0.15) * rows + 0.3), layout="constrained", squeeze=False
+        )
+        for i, (title, image) in enumerate(pictures.items()):
+            ax = show_picture(image, None if masks is None else masks[i], title, axes[0, i])
+            if squares is not None:
+                row, column, side = squares[i]
+                corner = (column - side / 2, row - side / 2)
+                ax.add_patch(Rectangle(corner, side, side, fill=False, color=ZOOM_COLOUR, linewidth=2.5))
+                ax.plot(column, row, "+", color=ZOOM_COLOUR, markersize=10, markeredgewidth=2)
+                ax.set_xlim(-0.5, image.shape[-1] - 0.5)  # the square may reach beyond the picture
+                ax.set_ylim(image.shape[-2] - 0.5, -0.5)
+            if spectra:
+                show_spectrum(image, ax=axes[1, i])
+        if caption:
+            figure.supxlabel(caption, x=0.01, ha="left", fontsize=7.5, color="#666666")
+    return figure
+
+
+def show_channels(z, n_channels=6, names=None):
+    """Draws channels of a featuremap, evenly picked: a row for each of its tensors.
+
+    Args:
+        z: a tuple of tensors (1, C, h, w), as ``model.front`` gives it.
+        n_channels: of each tensor.
+        names: for each tensor.
+
+    Returns:
+        The figure.
+    """
+    with house_style():
+        figure, axes = plt.subplots(
+            len(z), n_channels, figsize=(1.9 * n_channels, 2.1 * len(z) + 0.2), layout="constrained", squeeze=False
+        )
+        for row, tensor in enumerate(z):
+            picked = np.linspace(0, tensor.shape[1] - 1, n_channels).astype(int)
+            for ax, channel in zip(axes[row], picked, strict=True):
+                ax.imshow(tensor[0, channel].detach().cpu().numpy(), cmap="gray")
+                ax.set_title(f"{names[row] if names else 'channel'} {channel}")
+                ax.set_axis_off()
+    return figure
+
+
+def show_spectrum(image, ax=None):
+    """Draws how strong each frequency of a picture is, on a logarithmic scale. The middle is frequency 0.
+
+    Shape: image (B, C, H, W); the mean of the channels of the first picture is drawn, without its mean brightness.
+
+    Returns:
+        The axes; their unit is cycles per pixel.
+    """
+    with house_style():
+        ax = plt.subplots(layout="constrained")[1] if ax is None else ax
+        grey = image[0].mean(0).detach().cpu().numpy()
+        window = np.outer(np.hanning(grey.shape[0]), np.hanning(grey.shape[1]))  # or the borders would draw a cross
+        strength = np.abs(np.fft.fftshift(np.fft.fft2((grey - grey.mean()) * window)))
+        ax.imshow(np.log10(strength + 1e-3 * max(strength.max(), 1e-9)), cmap="magma", extent=(-0.5, 0.5, -0.5, 0.5))
+        ax.set_xticks([-0.5, 0, 0.5])
+        ax.set_yticks([-0.5, 0, 0.5])
+        ax.set_xlabel("cycles per pixel")
+        ax.grid(False)
+    return ax
+
+
+def compare_rows(pictures, mask, caption=""):
+    """Draws several scenes, a row to each: every picture of it, and beside each what lies around the hole, enlarged.
+
+    Args:
+        pictures: from a title to images (B, 3, H, W) in [0, 1], a row for each of the batch.
+        mask: (B, 1, H, W), 1 = hole. The hole is coloured in the first picture of a row.
+        caption: a line under the figure: what it was made with.
+
+    Returns:
+        The figure.
+    """
+    rows, (height, width) = len(mask), mask.shape[-2:]
+    with house_style():
+        inches = 1.5
+        shape = (2 * inches * len(pictures) + 0.2, inches * height / width * rows + 0.5)
+        figure = plt.figure(figsize=shape, layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+        axes = figure.subplots(rows, 2 * len(pictures), squeeze=False)
+        for row in range(rows):
+            one = slice(row, row + 1)
+            top, left, tall, wide = zoom_on_hole(mask[one])
+            cut = (one, slice(None), slice(top, top + tall), slice(left, left + wide))
+            for column, (title, image) in enumerate(pictures.items()):
+                whole, zoom = axes[row, 2 * column : 2 * column + 2]
+                hole = mask if column == 0 else None
+                show_picture(image[one], None if hole is None else hole[one], title if row == 0 else "", whole)
+                show_picture(image[cut], None if hole is None else hole[cut], "", zoom)
+                whole.add_patch(Rectangle((left - 0.5, top - 0.5), wide, tall, fill=False, color=ZOOM_COLOUR, linewidth=1))
+                zoom.add_patch(Rectangle((-0.5, -0.5), wide, tall, fill=False, color=ZOOM_COLOUR, linewidth=2.5, clip_on=False))
+        if caption:
+            figure.supxlabel(caption, x=0.01, ha="left", fontsize=7.5, color="#666666")
+    return figure
+
+
+def zoom_on_hole(mask, share=0.4, side=None):
+    """(top, left, height, width) of a square around the middle of the hole.
+
+    Args:
+        mask: (B, 1, H, W), 1 = hole; the first of the batch is looked at.
+        share: side of the square as a share of the short side.
+        side: in pixels, in place of the share; at most the short side.
+    """
     height, width = mask.shape[-2:]
-    side = int(share * min(height, width))
+    side = min(int(share * min(height, width)) if side is None else side, height, width)
     ys, xs = np.nonzero(to_pixels(mask))
     middle_y, middle_x = (ys.mean(), xs.mean()) if len(ys) else (height / 2, width / 2)
     top = int(np.clip(middle_y - side / 2, 0, height - side))
@@ -143,6 +263,79 @@ def plot_losses(result, ax=None):
         ax.set_title("Loss in the eroded hole, at every iteration")
         if ax.lines:
             ax.legend()
+    return ax
+
+
+def plot_loss_and_error(runs, axes=None):
+    """Draws what a run sees beside what it does not: its loss, and the error in the hole of a scene whose truth is known.
+
+    Args:
+        runs: from a run's name to its losses and errors, a number of each for every iteration.
+        axes: two of them.
+
+    Returns:
+        The two axes.
+    """
+    with house_style():
+        axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")[1] if axes is None else axes
+        for name, numbers in runs.items():
+            for ax, values in zip(axes, numbers, strict=True):
+                ax.plot(values, label=name)
+        for ax, title in zip(axes, ("What the run sees: the loss", "What it does not: the error in the hole"), strict=True):
+            ax.set_title(title)
+            ax.set_xlabel("updates of the featuremap z")
+        axes[0].set_ylabel("mean absolute difference")
+        axes[0].set_ylim(bottom=0)
+        axes[1].legend()
+    return axes
+
+
+def plot_descents(runs, axes=None):
+    """Draws the losses of several optimisers by iteration and by second.
+
+    Args:
+        runs: from an optimiser's name to its losses and the seconds since its start, a number of each for every iteration.
+        axes: two of them.
+
+    Returns:
+        The two axes.
+    """
+    with house_style():
+        axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained")[1] if axes is None else axes
+        for name, (losses, seconds) in runs.items():
+            axes[0].plot(losses, marker="o", label=name)
+            axes[1].plot(seconds, losses, marker="o", label=name)
+        axes[0].set_xlabel("iterations")
+        axes[1].set_xlabel("seconds")
+        axes[0].set_ylabel("loss: mean absolute difference")
+        axes[0].set_ylim(bottom=0)
+        axes[0].set_title("By iteration")
+        axes[1].set_title("By second")
+        axes[1].legend()
+    return axes
+
+
+def plot_training(logs, ax=None):
+    """Draws how the error in the hole fell while networks were trained: on unseen pictures, with the averaged weights.
+
+    Args:
+        logs: from a network's name to the ``.csv`` that its training wrote.
+
+    Returns:
+        The axes.
+    """
+    with house_style():
+        ax = plt.subplots(figsize=(6, 3.2), layout="constrained")[1] if ax is None else ax
+        for name, path in logs.items():
+            log = np.genfromtxt(path, delimiter=",", names=True)
+            ax.plot(log["pictures"] / 1000, log["hole_l1_unseen"], label=name)
+        ax.set_xlabel("pictures seen, in thousands")
+        ax.set_ylabel("mean absolute error in the hole")
+        ax.set_yscale("log")
+        ax.set_yticks(ticks := [0.06, 0.08, 0.1, 0.15, 0.2], [f"{tick:g}" for tick in ticks])
+        ax.minorticks_off()
+        ax.set_title("Training: error on 64 unseen pictures, at the training size")
+        ax.legend()
     return ax
 
 

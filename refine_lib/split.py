@@ -4,6 +4,8 @@ The cut is made at a layer of a ``Sequential``. A split network owns what its ne
 the range of values, the multiple that sizes are padded to.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -51,6 +53,12 @@ class SplitNetwork(nn.Module):
         """Does nothing: a split network stays in eval mode, where batch norm treats each picture alone."""
         return super().train(False)
 
+    def network_input(self, image, mask):
+        """What the first layer sees, (B, 4, H, W): the image in the network's range, its hole filled, padded; and the mask."""
+        low, high = self.value_range
+        seen = torch.where(mask > 0, self.hole_value, image * (high - low) + low)
+        return _pad(torch.cat([seen, mask], dim=1), self.multiple)
+
     def front(self, image, mask):
         """From a picture with a hole to the featuremap z.
 
@@ -61,9 +69,7 @@ class SplitNetwork(nn.Module):
         Returns:
             z, a ``Featuremap``: a tuple of tensors (B, C, h, w) that knows the size of the picture.
         """
-        low, high = self.value_range
-        seen = torch.where(mask > 0, self.hole_value, image * (high - low) + low)
-        x = _pad(torch.cat([seen, mask], dim=1), self.multiple)
+        x = self.network_input(image, mask)
         for layer in self.layers[: self.at]:
             x = layer(x)
         return Featuremap(x if isinstance(x, tuple) else (x,), image.shape[-2:])
@@ -153,6 +159,40 @@ def check_model(model, dtype, device=None):
     if weights is not None and device is not None and weights.device != device:
         raise ValueError(f"model is on {weights.device} and image on {device}; expected the same device")
     _check_gradient(model, dtype)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a layer of a network gives for a picture: the shapes of its tensors, and their memory in bytes."""
+
+    index: int
+    name: str
+    shapes: tuple
+    nbytes: int
+
+    def __str__(self):
+        shapes = " + ".join(" x ".join(map(str, shape[1:])) for shape in self.shapes)
+        return f"{self.index:2}  {self.name:19} {shapes:31} {self.nbytes / 2**20:5.1f} MB"
+
+
+@torch.no_grad()
+def trace(model, image, mask):
+    """Runs a split network layer by layer and tells what each one gives.
+
+    Args:
+        model: a ``SplitNetwork``.
+        image, mask: as in ``SplitNetwork.front``.
+
+    Returns:
+        A list of ``Layer``, in the order in which they run.
+    """
+    x, found = model.network_input(image, mask), []
+    for index, layer in enumerate(model.layers):
+        x = layer(x)
+        tensors = x if isinstance(x, tuple) else (x,)
+        shapes = tuple(tuple(t.shape) for t in tensors)
+        found.append(Layer(index, type(layer).__name__, shapes, sum(t.nbytes for t in tensors)))
+    return found
 
 
 def as_leaves(z):

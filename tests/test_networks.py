@@ -5,19 +5,33 @@ import torch
 from conftest import TESTS, picture
 from safetensors.torch import save_file
 
-from refine_lib import LamaGenerator, load_network
+from refine_lib import LamaGenerator, load_network, random_scenes, stroke_masks
 from refine_lib.device import describe, peak_memory, pick_device
+from refine_lib.evaluate import biharmonic
+from refine_lib.masks import paste
+from refine_lib.metrics import hole_l1
 from refine_lib.networks import EMBEDDED
+from refine_lib.networks.lama import FourierUnit
 from refine_lib.networks.weights import lama_shape, load_generator, save_generator
 
 
-def test_the_embedded_network_fills_a_hole_and_weighs_a_few_megabytes():
-    image, mask = picture(64, 64, dtype=torch.float32)
-    model = load_network(device="cpu")
-    prediction = model(image, mask)
-    assert prediction.min() >= 0 and prediction.max() <= 1
-    path = EMBEDDED["mini-lama"]
-    assert path.stat().st_size < 8e6
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_an_embedded_network_fills_holes_better_than_the_classical_fill(name):
+    model = load_network(name, device="cpu")
+    truth, mask = random_scenes(64, batch=32, seed=11), stroke_masks(64, batch=32, seed=11)
+    with torch.no_grad():
+        filled = paste(model(truth, mask), truth, mask)
+    assert filled.min() >= 0 and filled.max() <= 1
+    assert hole_l1(filled, truth, mask) < 0.8 * hole_l1(biharmonic(truth, mask), truth, mask)
+
+
+def test_the_embedded_networks_weigh_a_few_megabytes_and_differ_in_their_fourier_layers():
+    assert sum(path.stat().st_size for path in EMBEDDED.values()) < 8e6
+    networks = {name: load_generator(path) for name, path in EMBEDDED.items()}
+    fourier = {name: [m for m in network.modules() if isinstance(m, FourierUnit)] for name, network in networks.items()}
+    assert len(fourier["mini-lama"]) == 12 and not fourier["mini-conv"]
+    weights = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
+    assert weights["mini-conv"] == pytest.approx(weights["mini-lama"], rel=0.1)  # neither is the larger one
 
 
 @pytest.mark.parametrize(
@@ -38,8 +52,19 @@ def test_a_saved_generator_comes_back_whole(tmp_path, shape):
     assert torch.equal(model(image, mask), network(torch.cat([image * (1 - mask), mask], dim=1)))
 
 
+def test_a_generator_saved_in_half_precision_is_half_as_large_and_nearly_the_same(tmp_path):
+    network = LamaGenerator(ngf=8, n_blocks=2).eval()
+    save_generator(network, tmp_path / "whole.safetensors")
+    save_generator(network, tmp_path / "half.safetensors", half=True)
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    image, mask = picture(32, 32, dtype=torch.float32)
+    whole, half = (load_network(tmp_path / f"{name}.safetensors", device="cpu")(image, mask) for name in ("whole", "half"))
+    assert half.dtype == torch.float32 and 0 < (whole - half).abs().max() < 1e-3
+
+
 def test_what_is_no_network_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="name_or_path is 'big-llama'; expected 'mini-lama' or the path"):
+    with pytest.raises(FileNotFoundError, match="name_or_path is 'big-llama'; expected 'mini-lama', 'mini-conv' or the path"):
         load_network("big-llama")
     with pytest.raises(ValueError, match="not a whole .safetensors file"):
         load_network(TESTS / "known_answers" / "lama_keys.json")

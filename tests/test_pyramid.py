@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refine_lib import build_pyramid, downscale, downscale_mask, erode, stroke_masks
+from refine_lib.masks import BRUSHES
 from refine_lib.pyramid import number_of_levels, whole_hole
 
 sides = st.integers(16, 90)
@@ -114,17 +115,27 @@ def test_a_pyramid_prints_itself():
     assert len(pyramid[:2]) == 2
 
 
-def test_stroke_masks_are_the_same_hole_at_every_size():
-    small, large = (stroke_masks(size, batch=8, seed=3) for size in (64, 256))
-    assert torch.equal(stroke_masks(64, batch=8, seed=3), small)
-    shares = small.mean((1, 2, 3))
-    assert (shares > 0.05).all() and (shares < 0.45).all()
-    assert (torch.nn.functional.avg_pool2d(large, 4) - small).abs().mean() < 0.02
-    small, large = (stroke_masks(size, batch=1, seed=328) for size in (64, 256))  # one whose share is at the limit
-    assert (torch.nn.functional.avg_pool2d(large, 4) - small).abs().mean() < 0.02
-    assert stroke_masks((40, 60)).shape == (1, 1, 40, 60)
+@pytest.mark.parametrize("kind", BRUSHES)
+def test_stroke_masks_are_the_same_hole_at_every_size(kind):
+    small, large = (stroke_masks(size, batch=8, seed=3, kind=kind) for size in (64, 256))
+    assert torch.equal(stroke_masks(64, batch=8, seed=3, kind=kind), small)
+    assert ((small == 0) | (small == 1)).all()
+    shares = large.mean((1, 2, 3))
+    low, high = BRUSHES[kind].share
+    assert (shares > 0.8 * low).all() and (shares < 1.2 * high).all()  # the limits hold at the size that they are judged at
+    assert (torch.nn.functional.avg_pool2d(large, 4) - small).abs().mean() < 0.06
+    assert stroke_masks((40, 60), kind=kind).shape == (1, 1, 40, 60)
 
 
-def test_a_share_that_strokes_cannot_cover_is_named():
-    with pytest.raises(ValueError, match=r"share is \(0.9, 0.95\); expected"):
-        stroke_masks(32, share=(0.9, 0.95))
+def test_thick_strokes_are_wider_than_thin_ones():
+    def deepest(kind):
+        """How far a hole can be eroded, in pixels of 128."""
+        mask = stroke_masks(128, batch=8, seed=5, kind=kind)
+        return sum(erode(mask, diameter).amax((1, 2, 3)).mean().item() for diameter in range(3, 45, 6))
+
+    assert deepest("thin") < deepest("medium") < deepest("thick")
+
+
+def test_a_kind_of_stroke_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="kind is 'huge'; expected one of 'thin', 'medium', 'thick'"):
+        stroke_masks(32, kind="huge")

@@ -1,5 +1,7 @@
 """Drawn scenes, masks, photos and measures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -29,6 +31,37 @@ def test_every_pattern_shows(pattern):
     scenes = Scenes.random(batch=8, seed=1, weights=weights)
     assert (scenes.pattern == pattern).all()
     assert (scenes.draw(64).std(dim=(2, 3)).mean(1) > 0.02).all()
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_every_pattern_is_the_same_picture_at_every_size(pattern):
+    weights = [float(name == pattern) for name in PATTERNS]
+    large, small = (random_scenes(size, batch=6, seed=2, weights=weights) for size in (256, 64))
+    assert (torch.nn.functional.avg_pool2d(large, 4) - small).abs().mean() < 0.01
+
+
+def test_weights_that_do_not_fit_the_patterns_are_named():
+    with pytest.raises(ValueError, match="weights are .1, 2.; expected 6 numbers, for stripes, tiles"):
+        Scenes.random(weights=(1, 2))
+    with pytest.raises(ValueError, match="batch is 0; expected 1 or more scenes"):
+        random_scenes(32, batch=0)
+
+
+def test_a_close_up_is_a_part_of_its_scene_drawn_larger():
+    whole, part = Scenes.random(batch=4, seed=8), Scenes.random(batch=4, seed=8, close_ups=1.0)
+    x, y, shown = part.view.T
+    assert (shown < 0.7).all() and (shown > 0.2).all() and ((x.abs() + shown) <= 1).all() and ((y.abs() + shown) <= 1).all()
+    half = replace(whole, view=torch.tensor([[0.5, -0.5, 0.5]] * 4))  # the upper right quarter
+    assert (half.draw(64) - whole.draw(128)[..., :64, 64:]).abs().mean() < 2e-3
+    assert torch.equal(Scenes.random(batch=4, seed=8).view, torch.tensor([[0.0, 0, 1]] * 4))
+
+
+def test_noise_and_soft_edges_are_found_on_some_planes():
+    scenes = Scenes.random(batch=200, seed=3)
+    patterned = scenes.pattern != PATTERNS.index("clouds")
+    for some in (scenes.grain > 0, scenes.softness > 0):
+        assert 0.05 < some[patterned].float().mean() < 0.3
+    assert (scenes.grain[~patterned] > 0).all()
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

@@ -6,15 +6,16 @@ from refine_lib.device import pick_device
 from refine_lib.networks.weights import load_generator
 from refine_lib.split import split_network
 
-EMBEDDED = {"mini-lama": Path(__file__).with_name("mini_lama.safetensors")}
+EMBEDDED = {name: Path(__file__).with_name(f"{name.replace('-', '_')}.safetensors") for name in ("mini-lama", "mini-conv")}
 
 
 def load_network(name_or_path="mini-lama", device=None):
     """Loads a network, split and ready for ``multiscale_inpaint``.
 
     Args:
-        name_or_path: ``"mini-lama"``, which comes with the package (trained at 64 px on drawn scenes), or the path of a
-            ``.safetensors`` with a LaMa generator; its size is read from the tensors' shapes.
+        name_or_path: ``"mini-lama"``, which comes with the package (trained at 64 px on drawn scenes); ``"mini-conv"``, the
+            same without Fourier layers; or the path of a ``.safetensors`` with a LaMa generator, whose size is read from
+            the tensors' shapes.
         device: where it computes. None takes the environment variable ``REFINE_DEVICE``, else CUDA, MPS or CPU, the first
             that there is.
 

@@ -10,9 +10,17 @@ from safetensors.torch import load_file, save_file
 from refine_lib.networks.lama import LamaGenerator
 
 
-def save_generator(generator, path, **notes):
-    """Writes a generator's state as ``.safetensors``; ``notes`` go into the file's header as text."""
+def save_generator(generator, path, half=False, **notes):
+    """Writes a generator's state as ``.safetensors``.
+
+    Args:
+        half: whether the weights of convolutions are rounded to half precision, for half the size; they are loaded as
+            float32. What batch norms have counted is kept as it is: it may be of any size.
+        notes: go into the file's header as text.
+    """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    if half:
+        state = {name: tensor.half() if tensor.ndim == 4 else tensor for name, tensor in state.items()}
     part = Path(path).with_suffix(".part")  # and then in one go: an interruption leaves the file that was there
     save_file(state, part, metadata={key: str(value) for key, value in notes.items()})
     os.replace(part, path)

@@ -1,0 +1,204 @@
+"""Measures a network on unseen pictures: ``python -m refine_lib.evaluate``. Prints tables in Markdown.
+
+Pictures at several times the training size are filled in four ways: classically (biharmonic equation, scikit-image), with the
+smallest level enlarged, in one plain pass, and refined. The smallest level itself is measured too, at the training size.
+"""
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from refine_lib.masks import BRUSHES, stroke_masks
+from refine_lib.metrics import MEASURES, gain, interval, lead
+from refine_lib.networks import load_network
+from refine_lib.photos import BUILT_IN, load_photo
+from refine_lib.plots import compare_rows, made_with, zoom_on_hole
+from refine_lib.refine import multiscale_inpaint
+from refine_lib.scenes import Scenes
+
+# Where a photo shows something that the drawn scenes resemble: (photo, top, left, height, width) of a box, the hole.
+PLACES = {"sky": ("rocket", 20, 210, 100, 200), "table": ("coffee", 20, 460, 110, 110), "wall": ("astronaut", 15, 292, 110, 55)}
+WAYS = ("biharmonic", "enlarged", "plain", "refined")
+SMALL_WAYS = ("biharmonic, small", "network, small")
+
+
+def biharmonic(image, mask):
+    """Fills the hole with the smooth surface that continues its edge: the classical fill (scikit-image's).
+
+    Shape: (B, 3, H, W) in [0, 1] and (B, 1, H, W), 1 = hole -> (B, 3, H, W).
+    """
+    from skimage.restoration import inpaint_biharmonic  # with the notebooks' extras: the library does without it
+
+    pictures = [
+        inpaint_biharmonic(one.permute(1, 2, 0).numpy(), hole[0].numpy() > 0, split_into_regions=True, channel_axis=-1)
+        for one, hole in zip(image.cpu(), mask.cpu(), strict=True)
+    ]
+    return torch.stack([torch.from_numpy(p).permute(2, 0, 1) for p in pictures]).clamp(0, 1).to(image)
+
+
+@dataclass
+class Measured:
+    """What a set of pictures gave: for each way to fill and each measure, the pairs (N, 2) of ``refine_lib.metrics``.
+
+    ``kept`` are a few of the batches themselves, as (truth, mask, Result).
+    """
+
+    title: str
+    pairs: dict = field(default_factory=dict)
+    kept: list = field(default_factory=list)
+
+    def add(self, way, filled, truth, mask):
+        for name, measure in MEASURES.items():
+            self.pairs.setdefault((way, name), []).append(measure(filled, truth, mask))
+
+    def of(self, way, name):
+        return torch.cat(self.pairs[way, name])
+
+    def comparisons(self):
+        """The sentences that a network is judged by, each with its paired 95% interval."""
+        by = {
+            "refined: L1 below plain by": gain(self.of("refined", "L1"), self.of("plain", "L1")),
+            "refined: L1 below enlarged by": gain(self.of("refined", "L1"), self.of("enlarged", "L1")),
+            "refined: SSIM closer to 1 than plain by": lead(self.of("refined", "SSIM"), self.of("plain", "SSIM")),
+            "refined: gradient energy closer to 1 than enlarged by": lead(
+                self.of("refined", "gradient energy"), self.of("enlarged", "gradient energy")
+            ),
+            "network at the smallest level: L1 below biharmonic by": gain(
+                self.of("network, small", "L1"), self.of("biharmonic, small", "L1")
+            ),
+        }
+        as_share = "{:.1%} [{:.1%}, {:.1%}]"
+        return [f"{what} {(as_share if 'L1' in what else '{:.3f} [{:.3f}, {:.3f}]').format(*v)}" for what, v in by.items()]
+
+    def __str__(self):
+        n = len(self.of("refined", "L1"))
+        lines = [f"{self.title}, {n} picture{'s' if n > 1 else ''}; in brackets 95% of bootstrap samples", ""]
+        lines += ["| way | " + " | ".join(MEASURES) + " |", "|---|" + "---|" * len(MEASURES)]
+        for way in SMALL_WAYS + WAYS:
+            cells = ["{:.3f} [{:.3f}, {:.3f}]".format(*interval(self.of(way, name))) for name in MEASURES]
+            lines.append(f"| {way} | " + " | ".join(cells) + " |")
+        return "\n".join([*lines, "", *(f"- {sentence}" for sentence in self.comparisons())])
+
+
+def measure(title, pictures, model, keep=0, **settings):
+    """Fills pictures in every way and measures each.
+
+    Args:
+        title: of the table.
+        pictures: yields (truth, mask) batches.
+        model: a ``SplitNetwork``.
+        keep: how many of the first batches are kept, to be drawn.
+        settings: of ``multiscale_inpaint``.
+    """
+    measured = Measured(title)
+    for truth, mask in pictures:
+        result = multiscale_inpaint(truth, mask, model, progress=False, **settings)
+        small = result.levels[0]
+        # The truth at the training size is the pyramid's own: the picture that the network was shown there.
+        measured.add("network, small", small.inpainted, small.image, small.mask)
+        measured.add("biharmonic, small", biharmonic(small.image, small.mask), small.image, small.mask)
+        measured.add("biharmonic", biharmonic(truth, mask), truth, mask)
+        for way in WAYS[1:]:
+            measured.add(way, result.image if way == "refined" else getattr(result, way), truth, mask)
+        if len(measured.kept) < keep:
+            measured.kept.append((truth, mask, result))
+    return measured
+
+
+def scenes(n, size, kind, seed, device, batch=4):
+    """Yields n drawn scenes with holes of one kind, in batches, with the time left."""
+    drawn, masks = Scenes.random(n, seed), stroke_masks(size, n, seed, kind)
+    for first in tqdm(range(0, n, batch), desc=f"{kind} holes, {size} px"):
+        these = slice(first, first + batch)
+        yield drawn[these].draw(size, device), masks[these].to(device)
+
+
+def photos(n_masks, kind, seed, device):
+    """Yields scikit-image's photos at their own size, each with several holes of one kind.
+
+    An interval over them speaks of other holes in the same few photos, not of other photos.
+    """
+    names = [name for name in BUILT_IN for _ in range(n_masks)]
+    for i, name in enumerate(tqdm(names, desc=f"{kind} holes, photos")):
+        photo = load_photo(name, device)
+        yield photo, stroke_masks(tuple(photo.shape[-2:]), 1, seed + i, kind, device)
+
+
+def places(device):
+    """Yields photos with a hole in a sky, a table and a wall."""
+    for name, top, left, height, width in tqdm(PLACES.values(), desc="places in photos"):
+        photo = load_photo(name, device)
+        mask = torch.zeros_like(photo[:, :1])
+        mask[..., top : top + height, left : left + width] = 1
+        yield photo, mask
+
+
+def figure_of(batches, model, side=None, **settings):
+    """Draws batches of (truth, mask, Result) in the order of the paper's Figure 3.
+
+    Args:
+        side: of the squares around the holes to be cut out, in pixels; None takes whole pictures.
+    """
+    rows = []
+    for truth, mask, result in batches:
+        top, left, tall, wide = zoom_on_hole(mask, side=side) if side else (0, 0, *mask.shape[-2:])
+        filled = (truth, result.enlarged, result.plain, result.image, truth, mask)
+        rows.append([picture[..., top : top + tall, left : left + wide] for picture in filled])
+    *pictures, mask = (torch.cat(column) for column in zip(*rows, strict=True))
+    titles = ("input", "enlarged small", "plain", "refined", "truth")
+    return compare_rows(dict(zip(titles, pictures, strict=True)), mask, caption=made_with(model, **settings))
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Measure a network on unseen pictures.")
+    parser.add_argument("network", nargs="?", default="mini-lama", help="a name or a .safetensors (default: %(default)s)")
+    parser.add_argument("--scenes", type=int, default=64, help="drawn scenes for each kind of hole (default: %(default)s)")
+    parser.add_argument("--photos", type=int, default=0, help="holes for each of scikit-image's photos (default: %(default)s)")
+    parser.add_argument("--masks", nargs="+", choices=BRUSHES, default=["thick"], help="kinds of holes (default: thick)")
+    parser.add_argument("--size", type=int, default=64, help="the training size in pixels (default: %(default)s)")
+    parser.add_argument("--times", type=int, default=4, help="scenes are this many times larger (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=7, help="of scenes and holes (default: %(default)s)")
+    parser.add_argument("--erosion", type=int, default=5, help="in pixels (default: %(default)s)")
+    parser.add_argument("--lr", type=float, default=0.005, help="of z (default: %(default)s, best for the embedded networks)")
+    parser.add_argument("--n-iters", type=int, default=15, help="updates of z at each level (default: %(default)s)")
+    parser.add_argument("--figures", type=Path, help="a folder to write effect.png (the first four scenes) and photos.png into")
+    parser.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
+    args = parser.parse_args()
+    if args.scenes < 0 or args.photos < 0 or args.scenes + args.photos == 0:
+        parser.error(f"--scenes is {args.scenes} and --photos {args.photos}; expected 0 or more, and not both 0")
+    if args.times < 2:
+        parser.error(f"--times is {args.times}; expected 2 or more: at the training size there is nothing to refine")
+    try:
+        model = load_network(args.network, args.device)
+        if args.figures:
+            args.figures.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        parser.error(str(error))
+    device = next(model.parameters()).device
+    settings = dict(smallest_scale=args.size, erosion=args.erosion, lr=args.lr, n_iters=args.n_iters)
+
+    def report(title, pictures, figure=None, keep=1, side=None):
+        measured = measure(title, pictures, model, keep, **settings)
+        print(f"\n{measured}\n", flush=True)
+        if args.figures and figure:
+            path = args.figures / f"{figure}.png"
+            figure_of(measured.kept, model, side, network=args.network, seed=args.seed, **settings).savefig(path, dpi=140)
+            print(f"wrote {path}", flush=True)
+
+    for kind in args.masks:
+        if args.scenes:
+            size = args.times * args.size
+            drawn = scenes(args.scenes, size, kind, args.seed, device)
+            report(f"drawn scenes of {size} px, {kind} holes", drawn, "effect" if kind == args.masks[-1] else None)
+        if args.photos:
+            report(f"holes in {len(BUILT_IN)} photos, {kind}", photos(args.photos, kind, args.seed, device))
+    if args.photos:
+        report("a sky, a table and a wall in photos", places(device), "photos", keep=len(PLACES), side=240)
+    print(f"{args.network}, {made_with(model, seed=args.seed, **settings)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""How far a network sees: which input pixels a filled pixel depends on, and which output pixels an element of z reaches.
+
+Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks" (2016): what a network
+could see follows from its kernels; what it makes use of is measured by gradients.
+"""
+
+import torch
+
+from refine_lib.split import as_leaves
+
+
+def seen_by(model, image, mask, row, column):
+    """How much the prediction at one pixel depends on every known pixel of the picture.
+
+    Args:
+        model: a ``SplitNetwork``.
+        image, mask: (1, 3, H, W) in [0, 1] and (1, 1, H, W), 1 = hole.
+        row, column: of the pixel, in pixels; most telling inside the hole.
+
+    Returns:
+        (H, W): root mean square of the derivatives of the pixel's three colours by the image's; 0 in the hole.
+    """
+    image = image.detach().clone().requires_grad_()
+    prediction = model(image, mask)
+    squares = 0
+    for colour in range(3):
+        (gradient,) = torch.autograd.grad(prediction[0, colour, row, column], image, retain_graph=colour < 2)
+        squares = squares + (gradient[0] ** 2).mean(0)
+    return (squares / 3).sqrt().detach()
+
+
+def reached_by(model, z, row, column, n_probes=4, seed=0):
+    """How much every pixel of the prediction changes with the featuremap at one place.
+
+    Args:
+        model: a ``SplitNetwork``.
+        z: what ``model.front`` gave for one picture.
+        row, column: of the place, in elements of z.
+        n_probes: random directions among the channels at that place, over which is averaged.
+        seed: of the directions.
+
+    Returns:
+        (H, W): root mean square over colours and directions of the derivative of the prediction.
+    """
+    leaves, _ = as_leaves(z)
+    generator = torch.Generator().manual_seed(seed)
+    squares = 0
+    for _ in range(n_probes):
+        directions = []
+        for leaf in leaves:
+            direction = torch.zeros_like(leaf)
+            signs = torch.randint(2, (leaf.shape[1],), generator=generator) * 2.0 - 1
+            direction[0, :, row, column] = signs.to(leaf)
+            directions.append(direction)
+        _, change = torch.autograd.functional.jvp(lambda *tensors: model.rear(tensors), tuple(leaves), tuple(directions))
+        height, width = z.size
+        squares = squares + (change[0, :, :height, :width] ** 2).mean(0)
+    return (squares / n_probes).sqrt()
+
+
+def side_of(influence, row, column, share=0.9):
+    """The side, in pixels, of the smallest square around a pixel that holds a share of the whole influence.
+
+    It may reach beyond the picture, where the pixel is near the border.
+
+    Args:
+        influence: (H, W), as ``seen_by`` and ``reached_by`` give it.
+        row, column: of the middle of the square.
+    """
+    height, width = influence.shape
+    down = (torch.arange(height, device=influence.device) - row).abs()[:, None]
+    across = (torch.arange(width, device=influence.device) - column).abs()[None, :]
+    distance = torch.maximum(down, across).flatten()
+    order = distance.argsort()
+    held = influence.flatten()[order].cumsum(0)
+    return 2 * distance[order][(held >= share * held[-1] * (1 - 1e-6)).nonzero()[0, 0]].item() + 1
