@@ -182,8 +182,9 @@ def show_spectrum(image, ax=None):
         ax = plt.subplots(layout="constrained")[1] if ax is None else ax
         grey = image[0].mean(0).detach().cpu().numpy()
         window = np.outer(np.hanning(grey.shape[0]), np.hanning(grey.shape[1]))  # or the borders would draw a cross
-        strength = np.abs(np.fft.fftshift(np.fft.fft2((grey - grey.mean()) * window)))
-        ax.imshow(np.log10(strength + 1e-3 * max(strength.max(), 1e-9)), cmap="magma", extent=(-0.5, 0.5, -0.5, 0.5))
+        amplitude = np.abs(np.fft.fftshift(np.fft.fft2((grey - grey.mean()) * window))) / window.sum()
+        # One scale for pictures of any size: a grating from black to white has an amplitude of 1/4 at its two frequencies.
+        ax.imshow(np.log10(amplitude + 1e-9), cmap="magma", extent=(-0.5, 0.5, -0.5, 0.5), vmin=-4, vmax=np.log10(0.25))
         ax.set_xticks([-0.5, 0, 0.5])
         ax.set_yticks([-0.5, 0, 0.5])
         ax.set_xlabel("cycles per pixel")
