@@ -106,8 +106,7 @@ def compare(pictures, mask=None, zoom=None, caption=""):
             cut = (..., slice(top, top + tall), slice(left, left + wide))
             show_picture(image[cut], None if hole is None else hole[cut], "", axes[1, i])
             axes[1, i].add_patch(Rectangle((-0.5, -0.5), wide, tall, fill=False, color=ZOOM_COLOUR, linewidth=3, clip_on=False))
-        if caption:
-            figure.supxlabel(caption, x=0.01, ha="left", fontsize=7.5, color="#666666")
+        _write_caption(figure, caption)
     return figure
 
 
@@ -141,8 +140,7 @@ def show_row(pictures, masks=None, squares=None, spectra=False, caption=""):
                 ax.set_ylim(image.shape[-2] - 0.5, -0.5)
             if spectra:
                 show_spectrum(image, ax=axes[1, i])
-        if caption:
-            figure.supxlabel(caption, x=0.01, ha="left", fontsize=7.5, color="#666666")
+        _write_caption(figure, caption)
     return figure
 
 
@@ -221,8 +219,7 @@ def compare_rows(pictures, mask, caption=""):
                 show_picture(image[cut], None if hole is None else hole[cut], "", zoom)
                 whole.add_patch(Rectangle((left - 0.5, top - 0.5), wide, tall, fill=False, color=ZOOM_COLOUR, linewidth=1))
                 zoom.add_patch(Rectangle((-0.5, -0.5), wide, tall, fill=False, color=ZOOM_COLOUR, linewidth=2.5, clip_on=False))
-        if caption:
-            figure.supxlabel(caption, x=0.01, ha="left", fontsize=7.5, color="#666666")
+        _write_caption(figure, caption)
     return figure
 
 
@@ -344,3 +341,8 @@ def made_with(model, **settings):
     """A line for a figure's caption: settings, device and versions."""
     weights = next(model.parameters())
     return ", ".join([*(f"{name} {value}" for name, value in settings.items()), describe(weights.device)])
+
+
+def _write_caption(figure, caption):
+    if caption:
+        figure.supxlabel(caption, x=0.01, ha="left", fontsize=7.5, color="#666666")
