@@ -98,11 +98,10 @@ def measure(title, pictures, model, keep=0, **settings):
         result = multiscale_inpaint(truth, mask, model, progress=False, **settings)
         small = result.levels[0]
         # The truth at the training size is the pyramid's own: the picture that the network was shown there.
-        measured.add("network, small", small.inpainted, small.image, small.mask)
-        measured.add("biharmonic, small", biharmonic(small.image, small.mask), small.image, small.mask)
-        measured.add("biharmonic", biharmonic(truth, mask), truth, mask)
-        for way in WAYS[1:]:
-            measured.add(way, result.image if way == "refined" else getattr(result, way), truth, mask)
+        for way, filled in zip(SMALL_WAYS, (biharmonic(small.image, small.mask), small.inpainted), strict=True):
+            measured.add(way, filled, small.image, small.mask)
+        for way, filled in zip(WAYS, (biharmonic(truth, mask), result.enlarged, result.plain, result.image), strict=True):
+            measured.add(way, filled, truth, mask)
         if len(measured.kept) < keep:
             measured.kept.append((truth, mask, result))
     return measured

@@ -50,22 +50,12 @@ def ssim(filled, truth, mask):
 
 def gradient_energy(filled, truth, mask):
     """Squared differences of neighbours that both lie in the hole, in relation to the truth's: 1 is as sharp, 0 is flat."""
-    above, below = 0, 0
-    for axis in (-2, -1):
-        inside = mask.unfold(axis, 2, 1).amin(-1)
-        above = above + _total(filled.diff(dim=axis) ** 2 * inside)
-        below = below + _total(truth.diff(dim=axis) ** 2 * inside)
-    return torch.stack([above, below], dim=1)
+    return _differences(filled, truth, lambda axis: mask.unfold(axis, 2, 1).amin(-1), power=2)
 
 
 def seam_contrast(filled, truth, mask):
     """Differences of neighbours across the hole's edge, in relation to the truth's: above 1, the edge can be seen."""
-    above, below = 0, 0
-    for axis in (-2, -1):
-        across = mask.diff(dim=axis).abs()
-        above = above + _total(filled.diff(dim=axis).abs() * across)
-        below = below + _total(truth.diff(dim=axis).abs() * across)
-    return torch.stack([above, below], dim=1)
+    return _differences(filled, truth, lambda axis: mask.diff(dim=axis).abs(), power=1)
 
 
 MEASURES = {"L1": l1, "SSIM": ssim, "gradient energy": gradient_energy, "seam contrast": seam_contrast}
@@ -108,6 +98,15 @@ def gain(pairs, reference, **options):
 def lead(pairs, reference, target=1.0, **options):
     """How much closer to a target a measure is than that of another way to fill the same pictures, with its paired interval."""
     return interval((pairs, reference), lambda a, b: (fraction(b) - target).abs() - (fraction(a) - target).abs(), **options)
+
+
+def _differences(filled, truth, counted, power):
+    """Differences of neighbours in the filled pictures by those in the truth; ``counted(axis)`` is 1 for those that count."""
+    pairs = 0
+    for axis in (-2, -1):
+        above, below = (picture.diff(dim=axis).abs() ** power * counted(axis) for picture in (filled, truth))
+        pairs = pairs + _pair(above, below)
+    return pairs
 
 
 def _total(values):

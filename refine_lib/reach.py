@@ -6,8 +6,6 @@ could see follows from its kernels; what it makes use of is measured by gradient
 
 import torch
 
-from refine_lib.split import as_leaves
-
 
 def seen_by(model, image, mask, row, column):
     """How much the prediction at one pixel depends on every known pixel of the picture.
@@ -42,18 +40,17 @@ def reached_by(model, z, row, column, n_probes=4, seed=0):
     Returns:
         (H, W): root mean square over colours and directions of the derivative of the prediction.
     """
-    leaves, _ = as_leaves(z)
+    height, width = z.size
     generator = torch.Generator().manual_seed(seed)
     squares = 0
     for _ in range(n_probes):
         directions = []
-        for leaf in leaves:
-            direction = torch.zeros_like(leaf)
-            signs = torch.randint(2, (leaf.shape[1],), generator=generator) * 2.0 - 1
-            direction[0, :, row, column] = signs.to(leaf)
+        for tensor in z:
+            direction = torch.zeros_like(tensor)
+            signs = torch.randint(2, (tensor.shape[1],), generator=generator) * 2.0 - 1
+            direction[0, :, row, column] = signs.to(tensor)
             directions.append(direction)
-        _, change = torch.autograd.functional.jvp(lambda *tensors: model.rear(tensors), tuple(leaves), tuple(directions))
-        height, width = z.size
+        _, change = torch.autograd.functional.jvp(lambda *tensors: model.rear(tensors), tuple(z), tuple(directions))
         squares = squares + (change[0, :, :height, :width] ** 2).mean(0)
     return (squares / n_probes).sqrt()
 

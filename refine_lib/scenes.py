@@ -94,7 +94,7 @@ class Scenes:
 
     def __getitem__(self, these):
         """The scenes of a slice."""
-        return Scenes(**{name: value[these] for name, value in vars(self).items()})
+        return _some_of(self, these)
 
     def draw(self, size, device="cpu"):
         """Draws the pictures at a resolution.
@@ -127,8 +127,7 @@ class Scenes:
         figure, tone = torch.empty_like(tilt), torch.zeros_like(tilt)
         for number, name in enumerate(PATTERNS):
             these = (plane.pattern == number).nonzero()[:, 0]
-            one = SimpleNamespace(**{key: value[these] for key, value in vars(plane).items()})
-            figure[these], tone[these] = _draw_pattern(name, one)
+            figure[these], tone[these] = _draw_pattern(name, _some_of(plane, these))
         colours = plane.colours[..., None, None]
         painted = torch.lerp(colours[:, 1], colours[:, 0], figure[:, None]) * (1 + light + tone)[:, None]
         return painted.unflatten(0, (-1, 2))
@@ -137,6 +136,11 @@ class Scenes:
 def random_scenes(size, batch=1, seed=0, device="cpu", **options):
     """Pictures (B, 3, size, size) in [0, 1] of the scenes that a seed gives; the same scenes at every size."""
     return Scenes.random(batch, seed, **options).draw(size, device)
+
+
+def _some_of(many, these):
+    """Some of many scenes or planes, with every number of theirs."""
+    return type(many)(**{name: value[these] for name, value in vars(many).items()})
 
 
 def _along(plane):
@@ -192,7 +196,7 @@ def _noise(plane):
     """Noise (N, H, W) on N planes, about 0: octaves of a smoothed random table, as many as the pixels can show."""
     noise = torch.zeros_like(plane.scale)
     these = (plane.grain > 0).nonzero()[:, 0]
-    plane = SimpleNamespace(**{key: value[these] for key, value in vars(plane).items()})
+    plane = _some_of(plane, these)
     u, v = (2 * t for t in _along(plane))  # two cells to a period
     u, cell = u / plane.stretch[:, None, None], 0.5 / plane.periods  # a cell's width, half a picture's side being 1
     left, top, strength = *plane.noise_at.T[..., None, None], plane.grain

@@ -49,9 +49,8 @@ def picture_batch(size, batch, seed, device, close_ups=0.0):
     image = random_scenes(size, batch, seed, device, close_ups=close_ups)
     n_others = batch // 4
     thick = stroke_masks(size, batch - n_others, seed, "thick", device)
-    if not n_others:
-        return image, thick
-    return image, torch.cat([thick, stroke_masks(size, n_others, seed, ("thin", "medium")[seed % 2], device)])
+    others = stroke_masks(size, n_others, seed, ("thin", "medium")[seed % 2], device)
+    return image, torch.cat([thick, others])
 
 
 def fill(network, image, mask):
@@ -118,16 +117,28 @@ class Run:
     def seconds(self):
         return self.seconds_before + time.monotonic() - self._started
 
+    @property
+    def pictures(self):
+        """Seen so far."""
+        return self.step * self.settings["batch"]
+
     def save(self):
         """Writes the checkpoint and the averaged weights, each in one go: an interruption leaves what was there."""
-        state = {"network": self.network.state_dict(), "average": self.average.state_dict(), "settings": self.settings}
-        state |= {"optimisers": [optimiser.state_dict() for optimiser in self.optimisers]}
-        state |= {"step": self.step, "seconds": self.seconds, "smooth": self.smooth, "log": self.log}
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "settings": self.settings,
+            "step": self.step,
+            "seconds": self.seconds,
+            "smooth": self.smooth,
+            "log": self.log,
+        }
         part = self.checkpoint.with_suffix(".part")
         torch.save(state, part)
         os.replace(part, self.checkpoint)
-        seen = self.step * self.settings["batch"]
-        save_generator(self.average.module, self.path, half=True, trained_on=f"{seen} pictures of {self.settings['size']} px")
+        trained_on = f"{self.pictures} pictures of {self.settings['size']} px"
+        save_generator(self.average.module, self.path, half=True, trained_on=trained_on)
 
     @torch.no_grad()
     def watch(self, n_pictures=64):
@@ -136,8 +147,7 @@ class Run:
         image, mask = picture_batch(self.settings["size"], n_pictures, WATCHED_SEED, self.device)
         filled = fill(network, image, mask)
         unseen = hole_and_known_l1(filled, image, mask)[0].item()
-        seen = self.step * self.settings["batch"]
-        self.log.append((self.step, seen, round(self.seconds), round(self.smooth, 5), round(unseen, 5)))
+        self.log.append((self.step, self.pictures, round(self.seconds), round(self.smooth, 5), round(unseen, 5)))
         with open(self.csv, "w", newline="") as file:
             csv.writer(file).writerows([("steps", "pictures", "seconds", "hole_l1", "hole_l1_unseen"), *self.log])
         strip = [torch.cat(list(x[:12]), dim=2) for x in (image * (1 - mask) + 0.5 * mask, paste(filled, image, mask), image)]
@@ -205,7 +215,7 @@ def train(
             run.step += 1
             if run.step % 20 == 1:  # reading it makes a GPU wait
                 run.smooth = in_hole.item() if run.smooth is None else 0.9 * run.smooth + 0.1 * in_hole.item()
-                seen = f"{run.step * batch / 1000:.0f}k pictures"
+                seen = f"{run.pictures / 1000:.0f}k pictures"
                 bar.set_postfix_str(f"hole L1 {run.smooth:.4f}, unseen {unseen:.4f}, {seen}")
                 bar.update(100 * min(share_done(), 1) - bar.n)
             if run.step % watch_every == 0:
