@@ -28,14 +28,36 @@ def load_photo(name_or_path, device="cpu"):
 
         pixels = getattr(data, name_or_path)()
     elif Path(name_or_path).is_file():
-        with Image.open(name_or_path) as file:
-            if file.mode.startswith(("I", "F")):
-                raise ValueError(f"{name_or_path} has pixels of mode {file.mode}; expected 8 bits a channel")
-            pixels = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+        pixels = _read(name_or_path, "RGB")
     else:
         known = ", ".join(map(repr, BUILT_IN))
         raise FileNotFoundError(f"name_or_path is {str(name_or_path)!r}; expected one of {known} or the path of a picture")
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].to(device, torch.float32) / 255
+
+
+def load_mask(path, device="cpu"):
+    """Reads a picture of a hole: what is brighter than half is hole, so that a lossy file's noise is not.
+
+    Returns:
+        (1, 1, H, W), 1 = hole, float32.
+
+    Raises:
+        FileNotFoundError, ValueError: as in ``load_photo``.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"path is {str(path)!r}; expected the path of a picture, white where the hole is")
+    return torch.from_numpy(_read(path, "L") > 127)[None, None].to(device, torch.float32)
+
+
+def save_photo(image, path):
+    """Writes the first picture of a batch (B, C, H, W) in [0, 1] to a file of 8 bits a channel; its ending says the format.
+
+    Raises:
+        FileExistsError: where there is such a file: nothing is written over.
+    """
+    if Path(path).exists():
+        raise FileExistsError(f"path is {str(path)!r}, which is there already; expected a new name")
+    Image.fromarray(to_pixels(image)).save(path)
 
 
 def to_pixels(image):
@@ -45,3 +67,10 @@ def to_pixels(image):
     """
     pixels = (image[0].detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu().permute(1, 2, 0).numpy()
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+
+
+def _read(path, mode):
+    with Image.open(path) as file:
+        if file.mode.startswith(("I", "F")):
+            raise ValueError(f"{path} has pixels of mode {file.mode}; expected 8 bits a channel")
+        return np.asarray(ImageOps.exif_transpose(file).convert(mode))

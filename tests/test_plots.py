@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from refine_lib import plots, random_scenes, stroke_masks
+from refine_lib import multiscale_inpaint, plots, random_scenes, stroke_masks
+from refine_lib.photos import to_pixels
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +22,7 @@ def test_a_hole_is_coloured_and_nothing_else():
     drawn = plots.show_picture(image, mask, "a scene").images[0].get_array()
     hole = mask[0, 0].numpy() > 0
     assert (drawn[hole] == plots.HOLE_COLOUR).all()
-    assert np.array_equal(drawn[~hole], plots.to_pixels(image)[~hole])
+    assert np.array_equal(drawn[~hole], to_pixels(image)[~hole])
 
 
 def test_rows_of_scenes_show_every_picture_whole_and_near_the_hole():
@@ -31,23 +32,39 @@ def test_rows_of_scenes_show_every_picture_whole_and_near_the_hole():
     assert [ax.get_title(loc="left") for ax in figure.axes[:4]] == ["input", "", "truth", ""]
     top, left, tall, wide = plots.zoom_on_hole(mask[2:])
     zoom = figure.axes[-1].images[0].get_array()
-    assert np.array_equal(zoom, plots.to_pixels(image[2:, :, top : top + tall, left : left + wide]))
+    assert np.array_equal(zoom, to_pixels(image[2:, :, top : top + tall, left : left + wide]))
     assert "made by hand" in figure.get_supxlabel()
 
 
 def test_a_row_takes_pictures_of_any_size():
     pictures = {f"{size} px": random_scenes(size, seed=1) for size in (16, 32)}
-    figure = plots.show_row(pictures, squares=[(8, 8, 40), (16, 16, 5)], spectra=True)
-    assert [ax.get_title(loc="left") for ax in figure.axes[:2]] == ["16 px", "32 px"]
+    holes = [None, stroke_masks(32, seed=1)]
+    figure = plots.show_row(pictures, outlines=holes, squares=[(8, 8, 40), (16, 16, 5)], caption="made by hand")
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["16 px", "32 px"]
     assert figure.axes[0].get_xlim() == (-0.5, 15.5)  # the square reaches beyond the picture, which stays as large
-    assert figure.axes[2].get_xlabel() == "cycles per pixel"
+    outline = np.concatenate([path.vertices for path in figure.axes[1].collections[0].get_paths()])
+    ys, xs = np.nonzero(to_pixels(holes[1]))
+    assert np.allclose(outline.max(0), np.minimum(np.array([xs.max(), ys.max()]) + 0.5, 31), atol=0.5)
+    assert "made by hand" in figure.get_supxlabel()
 
 
-def test_a_grating_shows_at_its_frequency():
-    grating = torch.cos(2 * torch.pi * 0.25 * torch.arange(64)).expand(1, 3, 64, 64)
-    drawn = plots.show_spectrum(grating).images[0].get_array()
-    row, column = np.unravel_index(np.argmax(drawn), drawn.shape)
-    assert row == 32 and abs(abs(column - 32) - 16) <= 1
+def test_a_grating_shows_at_its_frequency_with_its_amplitude():
+    grating = (0.5 + 0.5 * torch.cos(2 * torch.pi * 0.25 * torch.arange(64))).expand(1, 3, 64, 64)
+    ax = plots.plot_spectra({"full": grating, "half": grating[..., ::2] * 0.2})
+    frequency, amplitude = ax.lines[0].get_data()
+    assert frequency[amplitude.argmax()] == 0.25 and abs(amplitude.max() - 0.5) < 0.01
+    frequency, amplitude = ax.lines[1].get_data()
+    assert frequency[amplitude.argmax()] == 0.5
+
+
+def test_the_cost_of_every_level_is_drawn(tiny):
+    image, mask = random_scenes(64, seed=1).double(), stroke_masks(64, seed=1).double()
+    result = multiscale_inpaint(image, mask, tiny, smallest_scale=32, n_iters=2, erosion=1, progress=False)
+    time, memory = plots.plot_cost(result)
+    assert [len(line.get_xdata()) for line in time.lines] == [2, 4]
+    last = sum(step.seconds for step in result.steps if step.level == 1)
+    assert time.lines[1].get_ydata()[-1] == pytest.approx(last)
+    assert memory.patches[1].get_height() == result.steps[-1].peak_memory / 2**20
 
 
 def test_the_curves_of_trainings_are_drawn(tmp_path):

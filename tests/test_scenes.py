@@ -1,16 +1,13 @@
-"""Drawn scenes, masks, photos and measures."""
+"""Drawn scenes and the error inside a hole."""
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from conftest import picture
-from PIL import Image
 
 from refine_lib import Scenes, random_scenes
 from refine_lib.metrics import hole_l1
-from refine_lib.photos import BUILT_IN, load_photo, to_pixels
 from refine_lib.scenes import PATTERNS
 
 
@@ -62,32 +59,6 @@ def test_noise_and_soft_edges_are_found_on_some_planes():
     for some in (scenes.grain > 0, scenes.softness > 0):
         assert 0.05 < some[patterned].float().mean() < 0.3
     assert (scenes.grain[~patterned] > 0).all()
-
-
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_photos_come_as_tensors_and_go_back_bit_for_bit(name, tmp_path):
-    photo = load_photo(name)
-    assert photo.ndim == 4 and photo.shape[1] == 3 and photo.dtype == torch.float32
-    assert 0.5 < photo.max() <= 1 and photo.min() >= 0
-    Image.fromarray(to_pixels(photo)).save(tmp_path / "photo.png")
-    assert torch.equal(load_photo(tmp_path / "photo.png"), photo)
-    assert np.array_equal(to_pixels(picture()[1]), picture()[1][0, 0].numpy().astype(np.uint8) * 255)
-
-
-def test_a_photo_is_turned_upright_and_of_8_bits(tmp_path):
-    pixels = to_pixels(load_photo("chelsea"))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: shown, the first row is the right side
-    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
-    assert np.array_equal(to_pixels(load_photo(tmp_path / "turned.png")), np.rot90(pixels, -1))
-    Image.fromarray(np.full((20, 20), 3000, np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(ValueError, match="pixels of mode I;16; expected 8 bits a channel"):
-        load_photo(tmp_path / "deep.png")
-
-
-def test_a_photo_that_is_not_there_is_named():
-    with pytest.raises(FileNotFoundError, match="name_or_path is 'cat.png'; expected one of 'astronaut'"):
-        load_photo("cat.png")
 
 
 def test_the_error_inside_the_hole():

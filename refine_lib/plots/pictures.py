@@ -1,35 +1,11 @@
-"""Pictures for a slide: photos side by side with a zoom, and the loss of every iteration. Nothing here computes or shows.
+"""Pictures side by side, with holes, zooms and squares; pyramids; featuremaps."""
 
-Each function takes ``ax=`` (or makes a figure), draws in the package's one style, and returns what it drew on.
-"""
-
-from contextlib import contextmanager
-from pathlib import Path
-
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from refine_lib.device import describe
 from refine_lib.photos import to_pixels
-
-STYLE = str(Path(__file__).with_name("refine.mplstyle"))
-HOLE_COLOUR = np.array([235, 64, 120], dtype=np.uint8)  # found in few photos
-ZOOM_COLOUR = "#ffd400"
-
-
-@contextmanager
-def house_style():
-    """The package's style, for the figures made inside.
-
-    A notebook's first figure turns interactive drawing on, a setting that leaving the style would undo: no later figure
-    would be shown.
-    """
-    with plt.style.context(STYLE):
-        yield
-        interactive = plt.isinteractive()
-    matplotlib.interactive(interactive)
+from refine_lib.plots.style import HOLE_COLOUR, ZOOM_COLOUR, house_style, write_caption
 
 
 def show_picture(image, mask=None, title="", ax=None):
@@ -73,13 +49,14 @@ def show_pyramid(pyramid):
     return figure
 
 
-def compare(pictures, mask=None, zoom=None, caption=""):
+def compare(pictures, mask=None, zoom=None, hole=True, caption=""):
     """Draws pictures side by side, and under each what a box of it shows, enlarged.
 
     Args:
         pictures: from a title to an image (B, 3, H, W) in [0, 1]; all of one size, the first of each batch is drawn.
-        mask: (B, 1, H, W), 1 = hole. The hole is coloured in the first picture.
+        mask: (B, 1, H, W), 1 = hole.
         zoom: (top, left, height, width) of the box in pixels; None takes a square around the hole's middle.
+        hole: whether the hole is coloured in the first picture.
         caption: a line under the figure: what it was made with.
 
     Returns:
@@ -99,25 +76,25 @@ def compare(pictures, mask=None, zoom=None, caption=""):
             squeeze=False,
         )
         for i, (title, image) in enumerate(pictures.items()):
-            hole = mask if i == 0 else None
-            show_picture(image, hole, title, axes[0, i])
+            first_hole = mask if hole and i == 0 else None
+            show_picture(image, first_hole, title, axes[0, i])
             box = Rectangle((left - 0.5, top - 0.5), wide, tall, fill=False, color=ZOOM_COLOUR, linewidth=1.5)
             axes[0, i].add_patch(box)
             cut = (..., slice(top, top + tall), slice(left, left + wide))
-            show_picture(image[cut], None if hole is None else hole[cut], "", axes[1, i])
+            show_picture(image[cut], None if first_hole is None else first_hole[cut], "", axes[1, i])
             axes[1, i].add_patch(Rectangle((-0.5, -0.5), wide, tall, fill=False, color=ZOOM_COLOUR, linewidth=3, clip_on=False))
-        _write_caption(figure, caption)
+        write_caption(figure, caption)
     return figure
 
 
-def show_row(pictures, masks=None, squares=None, spectra=False, caption=""):
+def show_row(pictures, masks=None, outlines=None, squares=None, caption=""):
     """Draws pictures of any sizes side by side, equally large on the page.
 
     Args:
         pictures: from a title to an image (B, 3, H, W) in [0, 1]; the first of each batch is drawn.
         masks: for each picture (B, 1, H, W), 1 = hole, or None: holes are coloured.
+        outlines: for each picture (B, 1, H, W), 1 = hole, or None: a line is drawn around holes.
         squares: for each picture (row, column, side) in pixels: a square to draw around its pixel.
-        spectra: whether to draw the spectrum of each picture under it.
         caption: a line under the figure: what it was made with.
 
     Returns:
@@ -125,12 +102,11 @@ def show_row(pictures, masks=None, squares=None, spectra=False, caption=""):
     """
     with house_style():
         n, inches = len(pictures), 2.8
-        rows = 1 + spectra
-        figure, axes = plt.subplots(
-            rows, n, figsize=(inches * n, (inches + 0.15) * rows + 0.3), layout="constrained", squeeze=False
-        )
+        figure, axes = plt.subplots(1, n, figsize=(inches * n, inches + 0.45), layout="constrained", squeeze=False)
         for i, (title, image) in enumerate(pictures.items()):
             ax = show_picture(image, None if masks is None else masks[i], title, axes[0, i])
+            if outlines is not None and outlines[i] is not None:
+                ax.contour(to_pixels(outlines[i]), levels=[127], colors=[HOLE_COLOUR / 255], linewidths=1.5)
             if squares is not None:
                 row, column, side = squares[i]
                 corner = (column - side / 2, row - side / 2)
@@ -138,19 +114,18 @@ def show_row(pictures, masks=None, squares=None, spectra=False, caption=""):
                 ax.plot(column, row, "+", color=ZOOM_COLOUR, markersize=10, markeredgewidth=2)
                 ax.set_xlim(-0.5, image.shape[-1] - 0.5)  # the square may reach beyond the picture
                 ax.set_ylim(image.shape[-2] - 0.5, -0.5)
-            if spectra:
-                show_spectrum(image, ax=axes[1, i])
-        _write_caption(figure, caption)
+        write_caption(figure, caption)
     return figure
 
 
-def show_channels(z, n_channels=6, names=None):
+def show_channels(z, n_channels=6, names=None, caption=""):
     """Draws channels of a featuremap, evenly picked: a row for each of its tensors.
 
     Args:
         z: a tuple of tensors (1, C, h, w), as ``model.front`` gives it.
         n_channels: of each tensor.
         names: for each tensor.
+        caption: a line under the figure: what it was made with.
 
     Returns:
         The figure.
@@ -165,29 +140,8 @@ def show_channels(z, n_channels=6, names=None):
                 ax.imshow(tensor[0, channel].detach().cpu().numpy(), cmap="gray")
                 ax.set_title(f"{names[row] if names else 'channel'} {channel}")
                 ax.set_axis_off()
+        write_caption(figure, caption)
     return figure
-
-
-def show_spectrum(image, ax=None):
-    """Draws how strong each frequency of a picture is, on a logarithmic scale. The middle is frequency 0.
-
-    Shape: image (B, C, H, W); the mean of the channels of the first picture is drawn, without its mean brightness.
-
-    Returns:
-        The axes; their unit is cycles per pixel.
-    """
-    with house_style():
-        ax = plt.subplots(layout="constrained")[1] if ax is None else ax
-        grey = image[0].mean(0).detach().cpu().numpy()
-        window = np.outer(np.hanning(grey.shape[0]), np.hanning(grey.shape[1]))  # or the borders would draw a cross
-        amplitude = np.abs(np.fft.fftshift(np.fft.fft2((grey - grey.mean()) * window))) / window.sum()
-        # One scale for pictures of any size: a grating from black to white has an amplitude of 1/4 at its two frequencies.
-        ax.imshow(np.log10(amplitude + 1e-9), cmap="magma", extent=(-0.5, 0.5, -0.5, 0.5), vmin=-4, vmax=np.log10(0.25))
-        ax.set_xticks([-0.5, 0, 0.5])
-        ax.set_yticks([-0.5, 0, 0.5])
-        ax.set_xlabel("cycles per pixel")
-        ax.grid(False)
-    return ax
 
 
 def compare_rows(pictures, mask, caption=""):
@@ -219,7 +173,7 @@ def compare_rows(pictures, mask, caption=""):
                 show_picture(image[cut], None if hole is None else hole[cut], "", zoom)
                 whole.add_patch(Rectangle((left - 0.5, top - 0.5), wide, tall, fill=False, color=ZOOM_COLOUR, linewidth=1))
                 zoom.add_patch(Rectangle((-0.5, -0.5), wide, tall, fill=False, color=ZOOM_COLOUR, linewidth=2.5, clip_on=False))
-        _write_caption(figure, caption)
+        write_caption(figure, caption)
     return figure
 
 
@@ -238,111 +192,3 @@ def zoom_on_hole(mask, share=0.4, side=None):
     top = int(np.clip(middle_y - side / 2, 0, height - side))
     left = int(np.clip(middle_x - side / 2, 0, width - side))
     return top, left, side, side
-
-
-def plot_losses(result, ax=None):
-    """Draws the loss of every iteration, a line for each refined level.
-
-    Args:
-        result: from ``multiscale_inpaint``.
-
-    Returns:
-        The axes.
-    """
-    with house_style():
-        ax = plt.subplots(figsize=(6, 3.2), layout="constrained")[1] if ax is None else ax
-        for level, losses in enumerate(result.losses, start=1):
-            if losses:
-                height, width = result.levels[level].size if level < len(result.levels) else ("?", "?")
-                ax.plot(losses, marker="o", label=f"level {level + 1} ({height} x {width} px)")
-        ax.set_xlabel("updates of the featuremap z")
-        ax.set_ylabel("loss: mean absolute difference")
-        ax.set_ylim(bottom=0)
-        ax.set_title("Loss in the eroded hole, at every iteration")
-        if ax.lines:
-            ax.legend()
-    return ax
-
-
-def plot_loss_and_error(runs, axes=None):
-    """Draws what a run sees beside what it does not: its loss, and the error in the hole of a scene whose truth is known.
-
-    Args:
-        runs: from a run's name to its losses and errors, a number of each for every iteration.
-        axes: two of them.
-
-    Returns:
-        The two axes.
-    """
-    with house_style():
-        axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")[1] if axes is None else axes
-        for name, numbers in runs.items():
-            for ax, values in zip(axes, numbers, strict=True):
-                ax.plot(values, label=name)
-        for ax, title in zip(axes, ("What the run sees: the loss", "What it does not: the error in the hole"), strict=True):
-            ax.set_title(title)
-            ax.set_xlabel("updates of the featuremap z")
-        axes[0].set_ylabel("mean absolute difference")
-        axes[0].set_ylim(bottom=0)
-        axes[1].legend()
-    return axes
-
-
-def plot_descents(runs, axes=None):
-    """Draws the losses of several optimisers by iteration and by second.
-
-    Args:
-        runs: from an optimiser's name to its losses and the seconds since its start, a number of each for every iteration.
-        axes: two of them.
-
-    Returns:
-        The two axes.
-    """
-    with house_style():
-        axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained")[1] if axes is None else axes
-        for name, (losses, seconds) in runs.items():
-            axes[0].plot(losses, marker="o", label=name)
-            axes[1].plot(seconds, losses, marker="o", label=name)
-        axes[0].set_xlabel("iterations")
-        axes[1].set_xlabel("seconds")
-        axes[0].set_ylabel("loss: mean absolute difference")
-        axes[0].set_ylim(bottom=0)
-        axes[0].set_title("By iteration")
-        axes[1].set_title("By second")
-        axes[1].legend()
-    return axes
-
-
-def plot_training(logs, ax=None):
-    """Draws how the error in the hole fell while networks were trained: on unseen pictures, with the averaged weights.
-
-    Args:
-        logs: from a network's name to the ``.csv`` that its training wrote.
-
-    Returns:
-        The axes.
-    """
-    with house_style():
-        ax = plt.subplots(figsize=(6, 3.2), layout="constrained")[1] if ax is None else ax
-        for name, path in logs.items():
-            log = np.genfromtxt(path, delimiter=",", names=True)
-            ax.plot(log["pictures"] / 1000, log["hole_l1_unseen"], label=name)
-        ax.set_xlabel("pictures seen, in thousands")
-        ax.set_ylabel("mean absolute error in the hole")
-        ax.set_yscale("log")
-        ax.set_yticks(ticks := [0.06, 0.08, 0.1, 0.15, 0.2], [f"{tick:g}" for tick in ticks])
-        ax.minorticks_off()
-        ax.set_title("Training: error on 64 unseen pictures, at the training size")
-        ax.legend()
-    return ax
-
-
-def made_with(model, **settings):
-    """A line for a figure's caption: settings, device and versions."""
-    weights = next(model.parameters())
-    return ", ".join([*(f"{name} {value}" for name, value in settings.items()), describe(weights.device)])
-
-
-def _write_caption(figure, caption):
-    if caption:
-        figure.supxlabel(caption, x=0.01, ha="left", fontsize=7.5, color="#666666")

@@ -1,0 +1,191 @@
+"""Curves for a slide: losses, errors, spectra, costs. Nothing here computes a result or shows a figure."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from refine_lib.plots.style import house_style, write_caption
+
+
+def plot_losses(result, ax=None, caption=""):
+    """Draws the loss of every iteration, a line for each refined level.
+
+    Args:
+        result: from ``multiscale_inpaint``.
+        caption: a line under the figure: what it was made with.
+
+    Returns:
+        The axes.
+    """
+    with house_style():
+        ax = plt.subplots(figsize=(6, 3.2), layout="constrained")[1] if ax is None else ax
+        for level, losses in enumerate(result.losses, start=1):
+            if losses:
+                height, width = result.levels[level].size if level < len(result.levels) else ("?", "?")
+                ax.plot(losses, marker="o", label=f"level {level + 1} ({height} x {width} px)")
+        ax.set_xlabel("updates of the featuremap z")
+        ax.set_ylabel("loss: mean absolute difference")
+        ax.set_ylim(bottom=0)
+        ax.set_title("Loss in the eroded hole, at every iteration")
+        if ax.lines:
+            ax.legend()
+        write_caption(ax.figure, caption)
+    return ax
+
+
+def plot_loss_and_error(runs, axes=None, caption=""):
+    """Draws what a run sees beside what it does not: its loss, and the error in the hole of a scene whose truth is known.
+
+    Args:
+        runs: from a run's name to its losses and errors, a number of each for every iteration.
+        axes: two of them.
+        caption: a line under the figure: what it was made with.
+
+    Returns:
+        The two axes.
+    """
+    with house_style():
+        axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")[1] if axes is None else axes
+        for name, numbers in runs.items():
+            for ax, values in zip(axes, numbers, strict=True):
+                ax.plot(values, label=name)
+        for ax, title in zip(axes, ("What the run sees: the loss", "What it does not: the error in the hole"), strict=True):
+            ax.set_title(title)
+            ax.set_xlabel("updates of the featuremap z")
+        axes[0].set_ylabel("mean absolute difference")
+        axes[0].set_ylim(bottom=0)
+        axes[1].legend()
+        write_caption(axes[0].figure, caption)
+    return axes
+
+
+def plot_descents(runs, axes=None, caption=""):
+    """Draws the losses of several optimisers by iteration and by second.
+
+    Args:
+        runs: from an optimiser's name to its losses and the seconds since its start, a number of each for every iteration.
+        axes: two of them.
+        caption: a line under the figure: what it was made with.
+
+    Returns:
+        The two axes.
+    """
+    with house_style():
+        axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained")[1] if axes is None else axes
+        for name, (losses, seconds) in runs.items():
+            axes[0].plot(losses, marker="o", label=name)
+            axes[1].plot(seconds, losses, marker="o", label=name)
+        axes[0].set_xlabel("iterations")
+        axes[1].set_xlabel("seconds")
+        axes[0].set_ylabel("loss: mean absolute difference")
+        axes[0].set_ylim(bottom=0)
+        axes[0].set_title("By iteration")
+        axes[1].set_title("By second")
+        axes[1].legend()
+        write_caption(axes[0].figure, caption)
+    return axes
+
+
+def plot_training(logs, ax=None, caption=""):
+    """Draws how the error in the hole fell while networks were trained: on unseen pictures, with the averaged weights.
+
+    Args:
+        logs: from a network's name to the ``.csv`` that its training wrote.
+        caption: a line under the figure: what it was made with.
+
+    Returns:
+        The axes.
+    """
+    with house_style():
+        ax = plt.subplots(figsize=(6, 3.2), layout="constrained")[1] if ax is None else ax
+        for name, path in logs.items():
+            log = np.genfromtxt(path, delimiter=",", names=True)
+            ax.plot(log["pictures"] / 1000, log["hole_l1_unseen"], label=name)
+        ax.set_xlabel("pictures seen, in thousands")
+        ax.set_ylabel("mean absolute error in the hole")
+        ax.set_yscale("log")
+        ax.set_yticks(ticks := [0.06, 0.08, 0.1, 0.15, 0.2], [f"{tick:g}" for tick in ticks])
+        ax.minorticks_off()
+        ax.set_title("Training: error on 64 unseen pictures, at the training size")
+        ax.legend()
+        write_caption(ax.figure, caption)
+    return ax
+
+
+def plot_places(reach, elements, marked, axes=None, caption=""):
+    """Draws for every place to cut a network how far an element of z reaches, and how many elements z has.
+
+    Args:
+        reach: in pixels, a number for each place, in the order of the layers.
+        elements: of z, a number for each place.
+        marked: the place to mark with a line.
+        axes: two of them.
+        caption: a line under the figure: what it was made with.
+
+    Returns:
+        The two axes.
+    """
+    with house_style():
+        axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")[1] if axes is None else axes
+        for ax, values, title in zip(axes, (reach, elements), ("Reach of an element, in pixels", "Elements of z"), strict=True):
+            ax.plot(values, marker="o")
+            ax.axvline(marked, color="#888888", linewidth=1, linestyle="--")
+            ax.set_ylim(bottom=0)
+            ax.set_title(title)
+            ax.set_xlabel("layer that the rear begins with")
+        write_caption(axes[0].figure, caption)
+    return axes
+
+
+def plot_spectra(pictures, ax=None, caption=""):
+    """Draws how strong each horizontal frequency of a picture or of a featuremap's tensor is, a line for each.
+
+    Args:
+        pictures: from a name to (B, C, H, W); amplitudes are root mean squares over rows and channels of the first of a batch.
+        caption: a line under the figure: what it was made with.
+
+    Returns:
+        The axes; a wave between 0 and 1 has the amplitude 0.5 at its frequency.
+    """
+    with house_style():
+        ax = plt.subplots(figsize=(7.5, 3.2), layout="constrained")[1] if ax is None else ax
+        for name, picture in pictures.items():
+            rows = picture[0].detach().cpu().double().numpy()
+            window = np.hanning(rows.shape[-1])  # or the jump from the right border to the left would be a frequency
+            rows = (rows - rows.mean(-1, keepdims=True)) * window
+            amplitude = 2 * np.sqrt((np.abs(np.fft.rfft(rows)) ** 2).mean((0, 1))) / window.sum()
+            ax.plot(np.fft.rfftfreq(rows.shape[-1]), amplitude, label=name)
+        ax.set_xlabel("cycles per pixel")
+        ax.set_ylabel("amplitude")
+        ax.set_xlim(0, 0.5)
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        write_caption(ax.figure, caption)
+    return ax
+
+
+def plot_cost(result, axes=None, caption=""):
+    """Draws what each level of a run took: seconds, by iteration and in all, and the most memory held until its end.
+
+    Args:
+        result: from ``multiscale_inpaint``.
+        axes: two of them.
+        caption: a line under the figure: what it was made with.
+
+    Returns:
+        The two axes.
+    """
+    with house_style():
+        axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")[1] if axes is None else axes
+        for level, picture in enumerate(result.levels):
+            steps = [step for step in result.steps if step.level == level]
+            seconds = np.cumsum([0.0] + [step.seconds for step in steps])
+            label = f"level {level + 1} ({picture.size[0]} x {picture.size[1]} px)"
+            axes[0].plot(seconds, marker="o", label=label)
+            axes[1].bar(label.split(" (")[0], steps[-1].peak_memory / 2**20, width=0.6)
+        axes[0].set_xlabel("forward passes at the level")
+        axes[0].set_ylabel("seconds")
+        axes[0].set_title("Time")
+        axes[0].legend()
+        axes[1].set_ylabel("MB, the most until the level's end")
+        axes[1].set_title("Memory")
+        write_caption(axes[0].figure, caption)
+    return axes

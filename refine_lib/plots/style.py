@@ -1,0 +1,38 @@
+"""The package's one style, and the line under a figure that says what it was made with."""
+
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+
+from refine_lib.device import describe
+
+STYLE = str(Path(__file__).with_name("refine.mplstyle"))
+HOLE_COLOUR = np.array([235, 64, 120], dtype=np.uint8)  # found in few photos
+ZOOM_COLOUR = "#ffd400"
+
+
+@contextmanager
+def house_style():
+    """The package's style, for the figures made inside.
+
+    A notebook's first figure turns interactive drawing on, a setting that leaving the style would undo: no later figure
+    would be shown.
+    """
+    with plt.style.context(STYLE):
+        yield
+        interactive = plt.isinteractive()
+    matplotlib.interactive(interactive)
+
+
+def made_with(model, **settings):
+    """A line for a figure's caption: settings, device and versions."""
+    weights = next(model.parameters())
+    return ", ".join([*(f"{name} {value}" for name, value in settings.items()), describe(weights.device)])
+
+
+def write_caption(figure, caption):
+    if caption:
+        figure.supxlabel(caption, x=0.01, ha="left", fontsize=7.5, color="#666666")
