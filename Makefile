@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
-.PHONY: help demo test unit notebooks lab kernel train clean
+.PHONY: help demo test unit notebooks site lab kernel train clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -25,6 +25,17 @@ unit: .venv/ready  ## the tests of the library
 
 notebooks: .venv/ready  ## run every notebook and compare what it prints with what it says it prints
 	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 -W default $(NOTEBOOKS)
+
+.venv/site-ready: .venv/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[site]'
+	@touch $@
+
+# From nothing each time: a page must show what the library draws now. A link to nowhere is a warning, so -W.
+site: .venv/site-ready  ## the course as HTML with its pictures, into build/site (it runs every notebook)
+	rm -rf build/_build build/site
+	$(BIN)/jupyter-book build . --config notebooks/_config.yml --toc notebooks/_toc.yml --path-output build -W --keep-going
+	@mv build/_build/html build/site
+	@echo "moved to $(CURDIR)/build/site/index.html"
 
 lab: .venv/ready  ## JupyterLab on the quickstart
 	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb
