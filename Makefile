@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
-.PHONY: help demo test unit notebooks site lab kernel train clean
+.PHONY: help demo test unit notebooks figures site lab kernel train clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -26,6 +26,9 @@ unit: .venv/ready  ## the tests of the library
 notebooks: .venv/ready  ## run every notebook and compare what it prints with what it says it prints
 	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 -W default $(NOTEBOOKS)
 
+figures: .venv/ready  ## run every lesson; its pictures and its page into figures/
+	$(BIN)/python -m refine_lib.lessons $(NOTEBOOKS) --figures figures
+
 .venv/site-ready: .venv/ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[site]'
 	@touch $@
@@ -46,7 +49,7 @@ kernel: .venv/ready  ## a Jupyter kernel that computes on CUDA or says why it ca
 
 train: .venv/ready  ## the embedded network from nothing, into build/ (hours; run again, it goes on where it was)
 	@mkdir -p build
-	$(BIN)/python -m refine_lib.train build/mini_lama.safetensors --steps 16000
+	$(BIN)/python -m refine_lib.train build/mini_lama.safetensors --steps 24000
 
 clean:  ## remove the virtual environment
 	rm -rf .venv *.egg-info

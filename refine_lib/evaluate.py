@@ -160,7 +160,7 @@ def main():
     parser.add_argument("--size", type=int, default=64, help="the training size in pixels (default: %(default)s)")
     parser.add_argument("--times", type=int, default=4, help="scenes are this many times larger (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=7, help="of scenes and holes (default: %(default)s)")
-    parser.add_argument("--erosion", type=int, default=5, help="in pixels (default: %(default)s)")
+    parser.add_argument("--erosion", type=int, default=15, help="in pixels (default: %(default)s)")
     parser.add_argument("--lr", type=float, default=0.005, help="of z (default: %(default)s, best for the embedded networks)")
     parser.add_argument("--n-iters", type=int, default=15, help="updates of z at each level (default: %(default)s)")
     parser.add_argument("--figures", type=Path, help="a folder to write effect.png (the first four scenes) and photos.png into")
