@@ -1,5 +1,7 @@
 """What a notebook must be, so that comparing it means something and GitHub shows it; and running one without a screen."""
 
+import ast
+import importlib
 import json
 import re
 import subprocess
@@ -7,14 +9,16 @@ import sys
 
 import nbformat
 import pytest
-from conftest import ROOT
+import torch
+from conftest import ROOT, picture
 from nbclient.exceptions import CellExecutionError
 
-import refine_lib
+from refine_lib import downscale, plots, predict_and_refine
 from refine_lib.lessons import execute, figures, lighten
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 IGNORED = "nbval-ignore-output"
+SHOWN = {"predict_and_refine"}  # library functions that a lesson shows in full; each has its test below
 
 
 def code_cells(path):
@@ -25,8 +29,11 @@ def source(cell):
     return "".join(cell["source"])
 
 
-def test_there_are_notebooks():
-    assert [path.name for path in NOTEBOOKS][0] == "00_quickstart.ipynb"
+def test_the_lessons_are_numbered_and_lead_to_one_another():
+    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(7)]
+    for path, following in zip(NOTEBOOKS, NOTEBOOKS[1:], strict=False):
+        last = source(json.loads(path.read_text())["cells"][-1])
+        assert f"]({following.name})" in last
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -60,11 +67,68 @@ class TestNotebook:
         assert all(f"**You {word}**" in first for word in ("will", "will learn", "need"))
 
     def test_it_uses_public_names(self, path):
-        for line in "\n".join(map(source, code_cells(path))).splitlines():
-            if match := re.match(r"from refine_lib import (.*)", line):
-                for name in match[1].split(","):
-                    assert name.strip() in [*refine_lib.__all__, "plots"]
-            assert not re.search(r"\b_[a-z]\w+\(|\._[a-z]", line)
+        tree = ast.parse("\n".join(map(source, code_cells(path))))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "refine_lib":
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    assert alias.name in getattr(module, "__all__", [alias.name]) or alias.name == "plots"
+                    assert not alias.name.startswith("_") and hasattr(module, alias.name)
+                    assert (getattr(module, alias.name).__doc__ or "").strip()
+            if isinstance(node, ast.Attribute):
+                assert not re.match("_[a-z]", node.attr)
+                if isinstance(node.value, ast.Name) and node.value.id == "plots":
+                    assert node.attr in plots.__all__
+
+    def test_its_figures_are_in_the_repository_and_have_captions(self, path):
+        for cell in code_cells(path):
+            for tag in cell["metadata"].get("tags", []):
+                if tag.startswith("figure:"):
+                    assert (ROOT / "figures" / f"{tag.removeprefix('figure:')}.png").is_file()
+                    assert "caption=caption" in source(cell)
+
+    def test_a_body_that_it_shows_is_named(self, path):
+        for cell in code_cells(path):
+            for tag in cell["metadata"].get("tags", []):
+                if tag.startswith("shows:"):
+                    assert tag.removeprefix("shows:") in SHOWN
+
+
+@pytest.fixture
+def shown():
+    """From the name of a library function to the one that a lesson shows in full for it."""
+    found = {}
+    for path in NOTEBOOKS:
+        imports = "\n".join(line for cell in code_cells(path) for line in imports_of(cell))
+        for cell in code_cells(path):
+            for tag in cell["metadata"].get("tags", []):
+                if tag.startswith("shows:"):
+                    names = {}
+                    exec(imports, names)
+                    before = set(names)
+                    exec(source(cell), names)
+                    (new,) = set(names) - before
+                    found[tag.removeprefix("shows:")] = names[new]
+    assert set(found) == SHOWN
+    return found
+
+
+def imports_of(cell):
+    nodes = ast.parse(source(cell)).body
+    return [ast.unparse(node) for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+
+@pytest.mark.parametrize("n_iters", [1, 4])
+def test_algorithm_1_as_the_lesson_shows_it_is_the_library_s(shown, tiny, n_iters):
+    image, mask = picture(height=64, width=64)
+    low_res = downscale(picture(height=64, width=64, seed=1)[0])
+    settings = dict(lr=0.01, n_iters=n_iters, erosion=5)
+    steps = []
+    expected = predict_and_refine(image, mask, low_res, tiny, callback=steps.append, **settings)
+    given, losses = shown["predict_and_refine"](image, mask, low_res, tiny, **settings)
+    assert torch.allclose(given, expected, rtol=0, atol=1e-12)
+    assert losses == pytest.approx([step.loss for step in steps[:-1]], abs=1e-12)
+    assert not torch.allclose(given, shown["predict_and_refine"](image, mask, low_res, tiny, lr=0.02, n_iters=n_iters)[0])
 
 
 def notebook_of(*sources, tags=()):
