@@ -29,6 +29,14 @@ def source(cell):
     return "".join(cell["source"])
 
 
+def tagged(path, kind):
+    """The cells of a notebook with a tag ``KIND:NAME``, as pairs of NAME and cell."""
+    for cell in code_cells(path):
+        for tag in cell["metadata"].get("tags", []):
+            if tag.startswith(kind + ":"):
+                yield tag.removeprefix(kind + ":"), cell
+
+
 def test_the_lessons_are_numbered_and_lead_to_one_another():
     assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(7)]
     for path, following in zip(NOTEBOOKS, NOTEBOOKS[1:], strict=False):
@@ -81,17 +89,12 @@ class TestNotebook:
                     assert node.attr in plots.__all__
 
     def test_its_figures_are_in_the_repository_and_have_captions(self, path):
-        for cell in code_cells(path):
-            for tag in cell["metadata"].get("tags", []):
-                if tag.startswith("figure:"):
-                    assert (ROOT / "figures" / f"{tag.removeprefix('figure:')}.png").is_file()
-                    assert "caption=caption" in source(cell)
+        for name, cell in tagged(path, "figure"):
+            assert (ROOT / "figures" / f"{name}.png").is_file()
+            assert "caption=caption" in source(cell)
 
     def test_a_body_that_it_shows_is_named(self, path):
-        for cell in code_cells(path):
-            for tag in cell["metadata"].get("tags", []):
-                if tag.startswith("shows:"):
-                    assert tag.removeprefix("shows:") in SHOWN
+        assert {name for name, _ in tagged(path, "shows")} <= SHOWN
 
 
 @pytest.fixture
@@ -100,15 +103,13 @@ def shown():
     found = {}
     for path in NOTEBOOKS:
         imports = "\n".join(line for cell in code_cells(path) for line in imports_of(cell))
-        for cell in code_cells(path):
-            for tag in cell["metadata"].get("tags", []):
-                if tag.startswith("shows:"):
-                    names = {}
-                    exec(imports, names)
-                    before = set(names)
-                    exec(source(cell), names)
-                    (new,) = set(names) - before
-                    found[tag.removeprefix("shows:")] = names[new]
+        for name, cell in tagged(path, "shows"):
+            names = {}
+            exec(imports, names)
+            before = set(names)
+            exec(source(cell), names)
+            (new,) = set(names) - before
+            found[name] = names[new]
     assert set(found) == SHOWN
     return found
 

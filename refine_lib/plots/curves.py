@@ -1,9 +1,29 @@
 """Curves for a slide: losses, errors, spectra, costs. Nothing here computes a result or shows a figure."""
 
+from contextlib import contextmanager
+
 import matplotlib.pyplot as plt
 import numpy as np
 
 from refine_lib.plots.style import house_style, write_caption
+
+
+@contextmanager
+def _one(ax, caption, figsize=(6, 3.2)):
+    """The axes to draw on, in the package's style: the given one, or one of a new figure, with a caption at the end."""
+    with house_style():
+        ax = plt.subplots(figsize=figsize, layout="constrained")[1] if ax is None else ax
+        yield ax
+        write_caption(ax.figure, caption)
+
+
+@contextmanager
+def _two(axes, caption, **options):
+    """As ``_one``, for two axes side by side."""
+    with house_style():
+        axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", **options)[1] if axes is None else axes
+        yield axes
+        write_caption(axes[0].figure, caption)
 
 
 def plot_losses(result, ax=None, caption=""):
@@ -16,8 +36,7 @@ def plot_losses(result, ax=None, caption=""):
     Returns:
         The axes.
     """
-    with house_style():
-        ax = plt.subplots(figsize=(6, 3.2), layout="constrained")[1] if ax is None else ax
+    with _one(ax, caption) as ax:
         for level, losses in enumerate(result.losses, start=1):
             if losses:
                 height, width = result.levels[level].size if level < len(result.levels) else ("?", "?")
@@ -28,7 +47,6 @@ def plot_losses(result, ax=None, caption=""):
         ax.set_title("Loss in the eroded hole, at every iteration")
         if ax.lines:
             ax.legend()
-        write_caption(ax.figure, caption)
     return ax
 
 
@@ -43,8 +61,7 @@ def plot_loss_and_error(runs, axes=None, caption=""):
     Returns:
         The two axes.
     """
-    with house_style():
-        axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")[1] if axes is None else axes
+    with _two(axes, caption) as axes:
         for name, numbers in runs.items():
             for ax, values in zip(axes, numbers, strict=True):
                 ax.plot(values, label=name)
@@ -54,7 +71,6 @@ def plot_loss_and_error(runs, axes=None, caption=""):
         axes[0].set_ylabel("mean absolute difference")
         axes[0].set_ylim(bottom=0)
         axes[1].legend()
-        write_caption(axes[0].figure, caption)
     return axes
 
 
@@ -69,8 +85,7 @@ def plot_descents(runs, axes=None, caption=""):
     Returns:
         The two axes.
     """
-    with house_style():
-        axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained")[1] if axes is None else axes
+    with _two(axes, caption, sharey=True) as axes:
         for name, (losses, seconds) in runs.items():
             axes[0].plot(losses, marker="o", label=name)
             axes[1].plot(seconds, losses, marker="o", label=name)
@@ -81,7 +96,6 @@ def plot_descents(runs, axes=None, caption=""):
         axes[0].set_title("By iteration")
         axes[1].set_title("By second")
         axes[1].legend()
-        write_caption(axes[0].figure, caption)
     return axes
 
 
@@ -95,8 +109,7 @@ def plot_training(logs, ax=None, caption=""):
     Returns:
         The axes.
     """
-    with house_style():
-        ax = plt.subplots(figsize=(6, 3.2), layout="constrained")[1] if ax is None else ax
+    with _one(ax, caption) as ax:
         for name, path in logs.items():
             log = np.genfromtxt(path, delimiter=",", names=True)
             ax.plot(log["pictures"] / 1000, log["hole_l1_unseen"], label=name)
@@ -107,7 +120,6 @@ def plot_training(logs, ax=None, caption=""):
         ax.minorticks_off()
         ax.set_title("Training: error on 64 unseen pictures, at the training size")
         ax.legend()
-        write_caption(ax.figure, caption)
     return ax
 
 
@@ -124,15 +136,13 @@ def plot_places(reach, elements, marked, axes=None, caption=""):
     Returns:
         The two axes.
     """
-    with house_style():
-        axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")[1] if axes is None else axes
+    with _two(axes, caption) as axes:
         for ax, values, title in zip(axes, (reach, elements), ("Reach of an element, in pixels", "Elements of z"), strict=True):
             ax.plot(values, marker="o")
             ax.axvline(marked, color="#888888", linewidth=1, linestyle="--")
             ax.set_ylim(bottom=0)
             ax.set_title(title)
             ax.set_xlabel("layer that the rear begins with")
-        write_caption(axes[0].figure, caption)
     return axes
 
 
@@ -146,8 +156,7 @@ def plot_spectra(pictures, ax=None, caption=""):
     Returns:
         The axes; a wave between 0 and 1 has the amplitude 0.5 at its frequency.
     """
-    with house_style():
-        ax = plt.subplots(figsize=(7.5, 3.2), layout="constrained")[1] if ax is None else ax
+    with _one(ax, caption, figsize=(7.5, 3.2)) as ax:
         for name, picture in pictures.items():
             rows = picture[0].detach().cpu().double().numpy()
             window = np.hanning(rows.shape[-1])  # or the jump from the right border to the left would be a frequency
@@ -158,7 +167,6 @@ def plot_spectra(pictures, ax=None, caption=""):
         ax.set_ylabel("amplitude")
         ax.set_xlim(0, 0.5)
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-        write_caption(ax.figure, caption)
     return ax
 
 
@@ -173,8 +181,7 @@ def plot_cost(result, axes=None, caption=""):
     Returns:
         The two axes.
     """
-    with house_style():
-        axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")[1] if axes is None else axes
+    with _two(axes, caption) as axes:
         for level, picture in enumerate(result.levels):
             steps = [step for step in result.steps if step.level == level]
             seconds = np.cumsum([0.0] + [step.seconds for step in steps])
@@ -187,5 +194,4 @@ def plot_cost(result, axes=None, caption=""):
         axes[0].legend()
         axes[1].set_ylabel("MB, the most until the level's end")
         axes[1].set_title("Memory")
-        write_caption(axes[0].figure, caption)
     return axes
