@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
-.PHONY: help demo test unit notebooks figures site lab kernel train clean
+.PHONY: help demo test unit browser notebooks figures site lab app kernel train clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -18,16 +18,22 @@ help:  ## this list
 demo: .venv/ready  ## the main job: the quickstart without a screen, its picture and its page into figures/
 	$(BIN)/python -m refine_lib.lessons notebooks/00_quickstart.ipynb --figures figures
 
-test: unit notebooks  ## all tests
+test: unit browser notebooks  ## all tests
 
 unit: .venv/ready  ## the tests of the library
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not browser"
+
+browser: .venv/ready  ## the panel in chromium, in JupyterLab and as a page; skipped where there is no chromium
+	$(BIN)/python -m pytest -m browser
 
 notebooks: .venv/ready  ## run every notebook and compare what it prints with what it says it prints
 	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 -W default $(NOTEBOOKS)
 
-figures: .venv/ready  ## run every lesson; its pictures and its page into figures/
+figures: .venv/ready  ## run every lesson; its pictures and its page into figures/, and the panel's in a browser
 	$(BIN)/python -m refine_lib.lessons $(NOTEBOOKS) --figures figures
+	@mkdir -p build/screenshots
+	$(BIN)/python -m pytest tests/test_browser.py -k page_of_its_own --screenshots build/screenshots
+	cp build/screenshots/app.png figures/
 
 .venv/site-ready: .venv/ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[site]'
@@ -42,6 +48,9 @@ site: .venv/site-ready  ## the course as HTML with its pictures, into build/site
 
 lab: .venv/ready  ## JupyterLab on the quickstart
 	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb
+
+app: .venv/ready  ## the panel and the painter as a page, at http://127.0.0.1:8866, for this machine alone
+	$(BIN)/python -m refine_lib.widgets notebooks/05_tune_it.ipynb --browser
 
 kernel: .venv/ready  ## a Jupyter kernel that computes on CUDA or says why it cannot, never on the CPU
 	$(BIN)/python -m ipykernel install --user --name refine-lib-cuda \

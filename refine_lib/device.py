@@ -1,7 +1,10 @@
 """Which device to compute on, and how much memory a run took there."""
 
+import ctypes
+import functools
 import os
 import sys
+from pathlib import Path
 
 import torch
 
@@ -61,3 +64,37 @@ def peak_memory(device):
         return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def release_idle_threads():
+    """Ends the helper threads that torch keeps for the calling thread; they come again when it next computes.
+
+    GNU OpenMP keeps a team of helpers for every thread that has ever computed. While the teams together have more threads
+    than there are cores, it puts each to sleep between operations instead of letting it wait awake, and torch on two cores
+    takes twice the time. So whoever has done computing for a while and lets another thread do it calls this. Elsewhere
+    than on a Linux CPU it does nothing.
+    """
+    library = _openmp()
+    if library is not None:
+        library.omp_pause_resource_all(1)  # 1: soft, only idle threads; OpenMP 5.0, section 3.2.44
+
+
+@functools.cache
+def _openmp():
+    """The GNU OpenMP that torch brings along, or None."""
+    for path in (Path(torch.__file__).parent / "lib").glob("libgomp*.so*"):
+        library = ctypes.CDLL(str(path))
+        return library if hasattr(library, "omp_pause_resource_all") else None
+    return None
+
+
+def return_free_memory():
+    """Gives memory that was freed back to the system, where the C library is glibc, which keeps much of it; else nothing."""
+    trim = getattr(_c_library(), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _c_library():
+    return ctypes.CDLL(None) if sys.platform == "linux" else None

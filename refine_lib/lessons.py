@@ -66,8 +66,11 @@ def lighten(notebook):
         cell.metadata.pop("execution", None)
         if cell.cell_type != "code":
             continue
-        cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {}) and o.get("name") != "stderr"]
+        # A widget at a cell's end says in a line what it stands at, which is compared; one on the way, as a bar, goes.
+        cell.outputs = [o for o in cell.outputs if not (o.output_type == "display_data" and WIDGET in o.get("data", {}))]
+        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
         for output in cell.outputs:
+            output.get("data", {}).pop(WIDGET, None)
             output.pop("metadata", None) if output.output_type == "stream" else output.update(metadata={})
             for kind in [kind for kind in output.get("data", {}) if kind.startswith("image/")]:
                 del output.data[kind]

@@ -14,29 +14,30 @@ def load_photo(name_or_path, device="cpu"):
 
     Args:
         name_or_path: one of scikit-image's photos (``"astronaut"``, ``"chelsea"``, ``"coffee"``, ``"rocket"``), or the path
-            of a picture file of 8 bits a channel; what its EXIF data say of its orientation is done.
+            of a picture file of 8 bits a channel, or such a file itself, opened to read bytes; what its EXIF data say of
+            its orientation is done.
 
     Returns:
         (1, 3, H, W) in [0, 1].
 
     Raises:
         FileNotFoundError: where the name is not known and there is no such file.
-        ValueError: where the file has more bits a channel.
+        ValueError: where the file is no picture, or has more bits a channel.
     """
     if name_or_path in BUILT_IN:
         from skimage import data  # with the notebooks' extras: the library does without it
 
         pixels = getattr(data, name_or_path)()
-    elif Path(name_or_path).is_file():
+    elif _is_file(name_or_path):
         pixels = _read(name_or_path, "RGB")
     else:
         known = ", ".join(map(repr, BUILT_IN))
         raise FileNotFoundError(f"name_or_path is {str(name_or_path)!r}; expected one of {known} or the path of a picture")
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].to(device, torch.float32) / 255
+    return to_image(pixels).to(device)
 
 
 def load_mask(path, device="cpu"):
-    """Reads a picture of a hole: what is brighter than half is hole, so that a lossy file's noise is not.
+    """Reads a picture of a hole from a path or a file: what is brighter than half is hole, so that a lossy file's noise is not.
 
     Returns:
         (1, 1, H, W), 1 = hole, float32.
@@ -44,7 +45,7 @@ def load_mask(path, device="cpu"):
     Raises:
         FileNotFoundError, ValueError: as in ``load_photo``.
     """
-    if not Path(path).is_file():
+    if not _is_file(path):
         raise FileNotFoundError(f"path is {str(path)!r}; expected the path of a picture, white where the hole is")
     return torch.from_numpy(_read(path, "L") > 127)[None, None].to(device, torch.float32)
 
@@ -69,8 +70,21 @@ def to_pixels(image):
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
 
 
+def to_image(pixels):
+    """uint8 pixels (H, W, 3) as an image (1, 3, H, W) in [0, 1], float32: the inverse of ``to_pixels``."""
+    return torch.tensor(pixels).permute(2, 0, 1)[None].to(torch.float32) / 255
+
+
+def _is_file(path):
+    return hasattr(path, "read") or Path(path).is_file()
+
+
 def _read(path, mode):
-    with Image.open(path) as file:
-        if file.mode.startswith(("I", "F")):
-            raise ValueError(f"{path} has pixels of mode {file.mode}; expected 8 bits a channel")
-        return np.asarray(ImageOps.exif_transpose(file).convert(mode))
+    name = getattr(path, "name", path)
+    try:
+        with Image.open(path) as file:
+            if file.mode.startswith(("I", "F")):
+                raise ValueError(f"{name} has pixels of mode {file.mode}; expected 8 bits a channel")
+            return np.asarray(ImageOps.exif_transpose(file).convert(mode))
+    except OSError as error:  # Pillow's word for what it cannot read, and for a file that ends too early
+        raise ValueError(f"{name} cannot be read as a picture: {error}") from error

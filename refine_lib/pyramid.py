@@ -103,6 +103,13 @@ def number_of_levels(height, width, smallest_scale=512):
     return max(1, 1 + round(math.log2(min(height, width) / smallest_scale)))
 
 
+def level_sizes(height, width, smallest_scale=512):
+    """(H, W) of each level of the pyramid of a picture, smallest first, without building it."""
+    return [
+        (height >> halvings, width >> halvings) for halvings in reversed(range(number_of_levels(height, width, smallest_scale)))
+    ]
+
+
 def build_pyramid(image, mask, smallest_scale=512):
     """Halves a picture and its mask until the short side is about the network's training size.
 

@@ -125,6 +125,15 @@ class Result:
         return f"<Result: {self}>"
 
 
+def work_of(level_sizes, n_iters):
+    """The pixels that each level's passes go over: one pass at the smallest level, ``n_iters + 1`` at each other.
+
+    A pass costs as its pixels, so this tells what share of a run is done.
+    """
+    smallest, *others = (height * width for height, width in level_sizes)
+    return [smallest, *((n_iters + 1) * pixels for pixels in others)]
+
+
 class Recorder:
     """Makes the Steps of a run, shows them to the callback and the progress bar, and keeps what a stopped run returns."""
 
@@ -134,9 +143,8 @@ class Recorder:
         self.steps = []
         self.latest = None  # the last picture that was whole
         self.stopped = False
-        # A forward pass costs as its pixels: a bar that counts them tells the time left.
-        self._work = [height * width for height, width in level_sizes]
-        total = self._work[0] + (n_iters + 1) * sum(self._work[1:])
+        self._pixels = [height * width for height, width in level_sizes]
+        total = sum(work_of(level_sizes, n_iters))  # what a pass costs, so the bar tells the time left
         layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
         self._bar = tqdm(total=total, desc="refining", bar_format=layout, disable=not progress)
         self._last = time.perf_counter()
@@ -152,7 +160,7 @@ class Recorder:
         self.latest = picture
         where = f"level {self.level + 1}/{self.n_levels}"
         self._bar.set_postfix_str(where if loss is None else f"{where}, loss {loss:.4f}")
-        self._bar.update(self._work[self.level])
+        self._bar.update(self._pixels[self.level])
         answer = None if self.callback is None else self.callback(step)
         self.stopped = answer is not None and not answer
         pictures.clear()

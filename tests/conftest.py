@@ -17,6 +17,10 @@ from refine_lib import LamaGenerator, split_network
 ROOT = TESTS.parent
 
 
+def pytest_addoption(parser):
+    parser.addoption("--screenshots", help="folder to keep the pictures that the browser tests take of the panel")
+
+
 def pytest_collection_modifyitems(items):
     if not torch.cuda.is_available():
         skip = pytest.mark.skip(reason="no CUDA device on this machine")

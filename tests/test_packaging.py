@@ -53,7 +53,7 @@ def test_the_readmes_commands_and_links_exist():
 
 
 def test_the_readmes_python_runs():
-    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    code = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"REFINE_DEVICE": "cpu"}
     )

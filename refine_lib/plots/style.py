@@ -10,6 +10,7 @@ import numpy as np
 from refine_lib.device import describe
 
 STYLE = str(Path(__file__).with_name("refine.mplstyle"))
+RC = matplotlib.rc_params_from_file(STYLE, use_default_template=False)
 HOLE_COLOUR = np.array([235, 64, 120], dtype=np.uint8)  # found in few photos
 ZOOM_COLOUR = "#ffd400"
 
@@ -25,6 +26,17 @@ def house_style():
         yield
         interactive = plt.isinteractive()
     matplotlib.interactive(interactive)
+
+
+def dress(ax):
+    """The package's style for the axes of a ``Figure`` that pyplot does not know: no global setting is touched.
+
+    So a thread may draw while another one does: see ``refine_lib.widgets.draw``.
+    """
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(True, color=RC["grid.color"], linewidth=RC["grid.linewidth"])
+    ax.set_axisbelow(True)
+    ax.tick_params(labelsize=RC["font.size"] - 1)
 
 
 def made_with(model, **settings):

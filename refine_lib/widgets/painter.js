@@ -1,0 +1,140 @@
+// A picture to paint a hole on, with mouse, pen or finger. A stroke is drawn here at once, in pixels of the screen, and sent as
+// a list of points; Python paints it at the picture's own size and sends back what is to be seen. Files are sent in parts, since
+// a server drops a connection that brings more than 10 MB in one message.
+
+const PART = 2 ** 20; // bytes
+
+function render({ model, el }) {
+  const root = document.createElement("div");
+  root.className = "refine-painter";
+  const [picture, hole] = ["picture", "hole"].map((name) => {
+    const shown = document.createElement("img");
+    shown.draggable = false;
+    shown.dataset.name = name;
+    return shown;
+  });
+  const fresh = document.createElement("canvas");
+  const brush = document.createElement("div");
+  brush.className = "refine-brush";
+  brush.hidden = true;
+  root.append(picture, hole, fresh, brush);
+
+  const files = document.createElement("div");
+  files.className = "refine-files";
+  const told = document.createElement("span");
+  files.append(...["photo", "mask"].map((kind) => fileButton(model, kind, told)), told);
+  el.append(root, files);
+
+  const shape = () => {
+    const [height, width] = model.get("size");
+    root.style.aspectRatio = width / height;
+    root.style.maxWidth = `min(640px, ${(640 * width) / height}px)`;
+  };
+  const showPicture = () => (shape(), swap(picture, model.get("picture")));
+  // What was drawn here is taken away when Python's answer to the last stroke is on the screen: there is no flicker.
+  const showHole = async () => {
+    await swap(hole, model.get("hole"));
+    if (!points.length) fresh.getContext("2d").reset();
+  };
+
+  let points = [];
+  const scale = () => model.get("size")[1] / root.getBoundingClientRect().width; // pixels of the picture to one of the page
+  const place = (event) => {
+    const frame = root.getBoundingClientRect();
+    return [event.clientX - frame.left, event.clientY - frame.top];
+  };
+  const isRectangle = () => model.get("rectangle");
+  const draw = () => {
+    const frame = root.getBoundingClientRect();
+    if (points.length === 1) Object.assign(fresh, { width: frame.width, height: frame.height });
+    const pen = fresh.getContext("2d");
+    pen.clearRect(0, 0, fresh.width, fresh.height);
+    pen.strokeStyle = pen.fillStyle = model.get("erases") ? "rgba(255, 255, 255, 0.6)" : "rgba(235, 64, 120, 0.75)";
+    const [first, last] = [points[0], points[points.length - 1]];
+    if (isRectangle()) return pen.fillRect(...first, last[0] - first[0], last[1] - first[1]);
+    Object.assign(pen, { lineWidth: model.get("width") / scale(), lineCap: "round", lineJoin: "round" });
+    pen.beginPath();
+    pen.moveTo(...first);
+    points.forEach((point) => pen.lineTo(...point));
+    pen.stroke();
+  };
+  const follow = (event) => {
+    const [x, y] = place(event);
+    const across = model.get("width") / scale();
+    Object.assign(brush.style, { left: `${x}px`, top: `${y}px`, width: `${across}px`, height: `${across}px` });
+    brush.hidden = isRectangle();
+  };
+  root.addEventListener("pointerdown", (event) => {
+    if (points.length || event.button > 0) return; // a second finger
+    event.preventDefault();
+    root.setPointerCapture(event.pointerId);
+    points = [place(event)];
+    draw();
+  });
+  root.addEventListener("pointermove", (event) => {
+    follow(event);
+    if (!points.length || !root.hasPointerCapture(event.pointerId)) return;
+    points.push(...(event.getCoalescedEvents?.() ?? []).map(place), place(event));
+    draw();
+  });
+  root.addEventListener("pointerup", () => {
+    if (!points.length) return;
+    const inPicture = points.map((point) => point.map((at) => Math.round(10 * at * scale()) / 10));
+    points = [];
+    model.send({ points: inPicture });
+  });
+  root.addEventListener("pointercancel", () => {
+    points = [];
+    fresh.getContext("2d").reset();
+  });
+  root.addEventListener("pointerleave", () => (brush.hidden = true));
+
+  const changes = { "change:picture": showPicture, "change:hole": showHole, "change:size": shape };
+  for (const event in changes) model.on(event, changes[event]);
+  showPicture(), showHole();
+  return () => {
+    for (const event in changes) model.off(event, changes[event]);
+    [picture, hole].forEach((shown) => URL.revokeObjectURL(shown.src));
+  };
+}
+
+// Shows a PNG in the place of another when it is decoded, as in viewer.js: a widget's script is one file.
+async function swap(picture, bytes) {
+  picture.wanted = bytes;
+  const next = new Image();
+  next.src = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
+  await next.decode();
+  const old = picture.src;
+  if (picture.wanted === bytes) picture.src = next.src;
+  URL.revokeObjectURL(picture.src === next.src ? old : next.src);
+}
+
+function fileButton(model, kind, told) {
+  const label = document.createElement("label");
+  const input = document.createElement("input");
+  Object.assign(input, { type: "file", accept: "image/*" });
+  input.dataset.kind = kind;
+  label.append(kind === "photo" ? "Open a photo ..." : "Open a mask ...", input);
+  input.addEventListener("change", async () => {
+    const [file] = input.files;
+    if (!file) return;
+    const most = model.get("largest_file");
+    if (file.size > most) {
+      const size = (bytes) => `${(bytes / 2 ** 20).toFixed(0)} MB`;
+      told.textContent = `${file.name} has ${size(file.size)}; at most ${size(most)} can be sent. Give its path instead.`;
+    } else {
+      const parts = Math.max(Math.ceil(file.size / PART), 1);
+      for (let part = 0; part < parts; part++) {
+        told.textContent = `sending ${file.name}: ${Math.round((100 * part) / parts)} %`;
+        const bytes = await file.slice(part * PART, (part + 1) * PART).arrayBuffer();
+        model.send({ file: file.name, kind, part, parts }, undefined, [bytes]);
+        await new Promise((done) => setTimeout(done, 20));
+      }
+      told.textContent = "";
+    }
+    input.value = "";
+  });
+  return label;
+}
+
+export default { render };

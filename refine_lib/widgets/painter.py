@@ -1,0 +1,185 @@
+"""A hole to paint on a picture: ``MaskPainter``."""
+
+import io
+import threading
+from types import SimpleNamespace
+
+import anywidget
+import traitlets
+from ipywidgets import HTML, Button, Dropdown, HBox, IntSlider, Text, ToggleButtons, VBox
+
+from refine_lib.checks import check_image, check_image_and_mask
+from refine_lib.photos import BUILT_IN, load_mask, load_photo, to_pixels
+from refine_lib.scenes import random_scenes
+from refine_lib.widgets.controls import ROW
+from refine_lib.widgets.draw import to_png
+from refine_lib.widgets.painting import SHOWN_SIDE, Painting
+from refine_lib.widgets.shown import shown
+from refine_lib.widgets.viewer import HERE
+
+LARGEST_FILE = 200 * 2**20  # bytes
+TOOLS = ("paint", "erase", "rectangle", "erase a rectangle")
+SCENES = {f"drawn scene {seed}": seed for seed in range(6)}
+
+
+class Canvas(anywidget.AnyWidget):
+    """What is painted on. The page sends the points of a stroke, in pixels of the picture, and files in parts."""
+
+    _esm = HERE / "painter.js"
+    _css = HERE / "widgets.css"
+    picture = traitlets.Bytes().tag(sync=True)
+    hole = traitlets.Bytes().tag(sync=True)
+    size = traitlets.List(traitlets.Int(), [1, 1]).tag(sync=True)  # (H, W) of the picture in full
+    width = traitlets.Float(20.0).tag(sync=True)  # of the brush, in pixels of the picture
+    rectangle = traitlets.Bool(False).tag(sync=True)
+    erases = traitlets.Bool(False).tag(sync=True)
+    largest_file = traitlets.Int(LARGEST_FILE).tag(sync=True)
+
+
+class MaskPainter(VBox):
+    """A picture on a page, and a hole that is painted on it with mouse, pen or finger.
+
+    A stroke is painted at the picture's own size; what the page is sent has at most 1024 px a side and one bit a pixel.
+
+    Args:
+        image: (1, 3, H, W) in [0, 1].
+        mask: the hole to begin with, (1, 1, H, W), 1 = hole; None begins without.
+
+    Attributes:
+        image: the picture, as above; another one after a photo has been opened.
+        mask: the hole as painted, (1, 1, H, W), 1 = hole, of the image's dtype and on its device. It can be set.
+
+    Raises:
+        TypeError, ValueError: where an argument is not as above.
+    """
+
+    def __init__(self, image, mask=None):
+        self._users, self._parts, self._lock = [], [], threading.RLock()
+        self.canvas = Canvas()
+        self.controls = controls = SimpleNamespace(
+            picture=Dropdown(options=["", *SCENES, *BUILT_IN], description="picture"),
+            path=Text(placeholder="or the path of a photo, of any size", continuous_update=False, layout={"width": "320px"}),
+            tool=ToggleButtons(options=TOOLS, style={"button_width": "auto"}, layout={"width": "auto"}),
+            width=IntSlider(20, min=1, max=200, description="brush, px", continuous_update=False),
+            undo=Button(description="Undo", icon="undo"),
+            clear=Button(description="Clear", icon="trash"),
+            invert=Button(description="Invert", icon="adjust"),
+            use=Button(description="Fill this hole", icon="arrow-down", button_style="primary", layout={"display": "none"}),
+            message=HTML().add_class("refine-problem"),
+            are_filled=False,
+        )
+        rows = [(controls.picture, controls.path), (controls.tool, controls.width)]
+        changes = (controls.undo, controls.clear, controls.invert, controls.use)
+        rows = [HBox(row, layout=ROW) for row in (*rows, changes)]
+        super().__init__([*rows[:2], self.canvas, rows[2], controls.message])
+        self.add_class("refine-mask-painter")
+        self._take(image, mask)
+        self._connect()
+
+    def __repr__(self):
+        height, width = self.image.shape[-2:]
+        return f"MaskPainter({height} x {width} px, {self.mask.mean().item():.1%} hole)"
+
+    @property
+    def mask(self):
+        return self._painting.mask.to(self.image)
+
+    @mask.setter
+    def mask(self, mask):
+        check_image_and_mask(self.image, mask)
+        self._change("load", mask)
+
+    def load(self, name_or_path):
+        """Takes another picture: ``"drawn scene 0"``, or what ``load_photo`` takes. Its hole is empty.
+
+        Raises:
+            FileNotFoundError, ValueError: as ``load_photo``.
+        """
+        seed = SCENES.get(name_or_path)
+        self._take(load_photo(name_or_path) if seed is None else random_scenes(256, seed=seed))
+
+    def feed(self, tuner):
+        """Shows a button that hands the picture and its hole to a ``Tuner``."""
+        self._users.append(tuner)
+        self.controls.use.layout.display = None
+
+    def _take(self, image, mask=None):
+        check_image(image)
+        if image.shape[0] != 1:
+            raise ValueError(f"image has a batch of {image.shape[0]}; expected one picture to paint on, (1, 3, H, W)")
+        if mask is not None:
+            check_image_and_mask(image, mask)
+        height, width = image.shape[-2:]
+        with self._lock:
+            self.image, self._painting = image.detach(), Painting(height, width)
+            if mask is not None:
+                self._painting.load(mask)
+            slider = self.controls.width
+            slider.max = max(min(height, width) // 2, 2)
+            slider.value = min(height, width) // 12
+            with self.canvas.hold_sync():
+                self.canvas.size, self.canvas.width = [height, width], slider.value
+                self.canvas.picture = to_png(to_pixels(image), SHOWN_SIDE)
+                self.canvas.hole = self._painting.to_png()
+
+    def _change(self, what, *arguments):
+        with self._lock:
+            getattr(self._painting, what)(*arguments)
+            self.canvas.hole = self._painting.to_png()
+
+    # What the page does.
+
+    @shown
+    def _choose_tool(self, _):
+        tool = self.controls.tool.value
+        with self.canvas.hold_sync():
+            self.canvas.rectangle, self.canvas.erases = tool.endswith("rectangle"), tool.startswith("erase")
+            self.canvas.width = self.controls.width.value
+
+    @shown
+    def _press(self, button):
+        self._change(button.description.lower())
+
+    @shown
+    def _press_use(self, _):
+        self.controls.message.value = ""
+        if not self.mask.any():
+            raise ValueError("the hole is empty; expected at least one stroke")
+        for tuner in self._users:
+            tuner.set_picture(self.image, self.mask)
+
+    @shown
+    def _choose_picture(self, change):
+        if change["new"]:
+            self.controls.message.value = ""
+            self.load(change["new"].strip())
+
+    @shown
+    def _from_page(self, _, message, buffers):
+        if "points" in message:
+            points, canvas = message["points"], self.canvas
+            if canvas.rectangle:
+                self._change("rectangle", points[0], points[-1], canvas.erases)
+            else:
+                self._change("stroke", points, canvas.width, canvas.erases)
+        elif "file" in message:
+            self._parts = [*(self._parts if message["part"] else []), bytes(buffers[0])]
+            if message["part"] + 1 == message["parts"]:
+                file, self._parts = io.BytesIO(b"".join(self._parts)), []
+                file.name = message["file"]
+                self.controls.message.value = ""
+                if message["kind"] == "photo":
+                    self._take(load_photo(file))
+                else:
+                    self._change("load", load_mask(file))
+
+    def _connect(self):
+        controls = self.controls
+        self.canvas.on_msg(self._from_page)
+        controls.tool.observe(self._choose_tool, "value")
+        controls.width.observe(self._choose_tool, "value")
+        controls.picture.observe(self._choose_picture, "value")
+        controls.path.observe(self._choose_picture, "value")
+        for button in (controls.undo, controls.clear, controls.invert):
+            button.on_click(self._press)
+        controls.use.on_click(self._press_use)

@@ -1,0 +1,552 @@
+"""The panel and the painter without a page: every control by its value and its click, runs that stop, raise and overlap."""
+
+import io
+import json
+import random
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from conftest import picture
+from matplotlib import pyplot as plt
+from PIL import Image
+
+from refine_lib import build_pyramid, erode, multiscale_inpaint, random_scenes, stroke_masks
+from refine_lib.metrics import hole_l1
+from refine_lib.photos import to_pixels
+from refine_lib.pyramid import whole_hole
+from refine_lib.widgets import MaskPainter, Run, Settings, Tuner, draw
+from refine_lib.widgets.painting import Painting
+
+FAST = dict(smallest_scale=32, n_iters=3, erosion=3, lr=0.01)
+
+
+class Network:
+    """A split network that lets a test look on: it may raise, or wait for the test, in a call of the rear."""
+
+    def __init__(self, model, before_rear=lambda call: None):
+        self.model, self.before_rear, self.calls = model, before_rear, 0
+
+    def parameters(self):
+        return self.model.parameters()
+
+    def front(self, image, mask):
+        return self.model.front(image, mask)
+
+    def rear(self, z):
+        self.calls += 1
+        self.before_rear(self.calls)
+        return self.model.rear(z)
+
+    def __call__(self, image, mask):
+        return self.model(image, mask)
+
+
+@pytest.fixture
+def scene():
+    return random_scenes(64, seed=4), stroke_masks(64, seed=4)
+
+
+@pytest.fixture
+def tuner(scene, tiny_single):
+    tuner = Tuner(*scene, tiny_single, **FAST)
+    assert tuner.wait(60)
+    yield tuner
+    tuner.stop()
+    assert tuner.wait(60)
+
+
+def pixels(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def wait_until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.001)
+
+
+class TestTuner:
+    def test_at_rest_it_shows_the_hole_the_plain_pass_and_an_estimate(self, tuner, scene, tiny_single):
+        image, mask = scene
+        plain = torch.where(mask > 0, tiny_single(image, mask), image)
+        assert np.array_equal(pixels(tuner.controls.viewer.after), to_pixels(plain))
+        hole = pixels(tuner.controls.viewer.before)[mask[0, 0].numpy() > 0]
+        assert (hole == draw.HOLE_COLOUR).all()
+        assert tuner.controls.estimate.value.startswith("a run takes about ") and not tuner.controls.message.value
+        assert tuner.controls.stop.disabled and not tuner.controls.run.disabled
+        assert repr(tuner) == (
+            f"Tuner(64 x 64 px, {mask.mean():.1%} hole, lr=0.01, n_iters=3, erosion=3, smallest_scale=32, loss='paper')"
+        )
+
+    def test_run_gives_what_the_function_gives_and_shows_it(self, tuner, scene, tiny_single):
+        image, mask = scene
+        tuner.controls.run.click()
+        assert tuner.wait(60)
+        expected = multiscale_inpaint(image, mask, tiny_single, progress=False, **FAST)
+        (run,) = tuner.runs
+        assert run.state == "finished" and run.losses == expected.losses
+        assert torch.equal(run.result.image, expected.image)
+        assert run.error == hole_l1(expected.image, image, mask)
+        assert np.array_equal(pixels(tuner.controls.viewer.after), to_pixels(expected.image))
+        assert tuner.controls.viewer.after_name == "run 1" and tuner.controls.viewer.before_name == "plain"
+        directly = Run(1, tuner.settings, [(32, 32), (64, 64)], losses=expected.losses)
+        assert tuner.controls.curves.value == draw.figure_png(draw.losses([directly]))
+        assert f"<td>{expected.losses[-1][-1]:.4f}</td>" in tuner.controls.table.value
+
+    def test_every_setting_reaches_the_run(self, tuner):
+        controls = tuner.controls
+        controls.lr.value, controls.n_iters.value, controls.erosion.value = 0.02, 2, 5
+        controls.smallest_scale.value, controls.loss.value = 16, "code"
+        controls.run.click()
+        tuner.wait(60)
+        run = tuner.runs[-1]
+        assert run.settings == Settings(lr=0.02, n_iters=2, erosion=5, smallest_scale=16, loss="code")
+        assert run.sizes == [(16, 16), (32, 32), (64, 64)] and [len(losses) for losses in run.losses] == [3, 3]
+
+    def test_reset_goes_back_to_the_paper_but_keeps_the_training_size(self, tuner):
+        tuner.controls.loss.value = "code"
+        tuner.controls.reset.click()
+        assert tuner.settings == Settings(lr=0.002, n_iters=15, erosion=15, smallest_scale=32, loss="paper")
+
+    def test_settings_out_of_a_slider_s_range_widen_it(self, tuner):
+        wanted = Settings(lr=2.0, n_iters=400, erosion=90, smallest_scale=20, loss="code")
+        tuner.settings = wanted
+        assert tuner.settings == wanted
+
+    def test_the_erosion_shows_its_mask_at_once(self, tuner, scene):
+        seen = []
+        for erosion in (1, 7):
+            tuner.controls.erosion.value = erosion
+            level, below = build_pyramid(*scene, 32)[1], (32, 32)
+            share = erode(whole_hole(level.mask, below), erosion).sum() / whole_hole(level.mask, below).sum()
+            assert f"{share:.0%} at level 2" in tuner.controls.seen.value
+            strip = np.asarray(Image.open(io.BytesIO(tuner.controls.holes.value)).convert("RGB"))
+            seen.append((strip == draw.SEEN_COLOUR).all(-1).sum())
+            assert abs(seen[-1] / 130**2 - erode(whole_hole(level.mask, below), erosion).mean()) < 0.01
+        assert seen[0] > seen[1] > 0
+        tuner.controls.erosion.value = 63
+        assert "nothing at level 2" in tuner.controls.seen.value
+        tuner.controls.smallest_scale.value = 64
+        assert "one level" in tuner.controls.seen.value
+
+    def test_stop_answers_within_one_iteration_and_keeps_the_picture(self, tuner, scene):
+        tuner.controls.n_iters.max = 10**6
+        tuner.controls.n_iters.value = 10**6
+        tuner.controls.run.click()
+        run = tuner.runs[-1]
+        wait_until(lambda: run.losses and len(run.losses[0]) > 3)
+        assert not tuner.controls.stop.disabled and tuner.controls.progress.layout.display is None
+        tuner.controls.stop.click()
+        so_far = len(run.losses[0])
+        assert tuner.wait(60)
+        assert len(run.losses[0]) <= so_far + 1
+        assert run.state == "stopped" and "Stopped at level 2 of 2" in tuner.controls.message.value
+        image, mask = scene
+        known = mask[0, 0].numpy() == 0
+        shown = pixels(tuner.controls.viewer.after)
+        assert np.array_equal(shown[known], to_pixels(image)[known]) and np.array_equal(shown, run.pixels)
+        assert not np.array_equal(shown[~known], to_pixels(image)[~known])
+        assert tuner.controls.stop.disabled
+
+    def test_a_run_started_over_another_stops_it(self, tuner, scene, tiny_single):
+        tuner.controls.n_iters.max = 10**6
+        tuner.controls.n_iters.value = 10**6
+        tuner.controls.run.click()
+        wait_until(lambda: tuner.runs[0].losses)
+        tuner.controls.n_iters.value = 3
+        tuner.controls.run.click()
+        tuner.controls.run.click()
+        assert tuner.wait(60)
+        first, second, third = tuner.runs
+        assert first.state == "stopped" and second.state in ("stopped", "finished") and third.state == "finished"
+        assert third.losses == multiscale_inpaint(*scene, tiny_single, progress=False, **FAST).losses
+        assert first.result is None and third.result is not None
+
+    def test_a_network_that_raises_is_told_in_words_and_the_panel_goes_on(self, scene, tiny_single):
+        def raises_later(call):
+            if network.calls > limit[0]:
+                raise RuntimeError("the <network> has had enough")
+
+        limit, network = [1000], Network(tiny_single, raises_later)
+        tuner = Tuner(*scene, network, **FAST)
+        tuner.wait(60)
+        limit[0] = network.calls + 4
+        tuner.controls.run.click()
+        tuner.wait(60)
+        run = tuner.runs[0]
+        assert run.state == "failed" and "raises_later" in run.details
+        assert "RuntimeError: the &lt;network&gt; has had enough" in tuner.controls.message.value
+        assert run.pixels.shape == (64, 64, 3)
+        known = scene[1][0, 0].numpy() == 0
+        assert np.array_equal(run.pixels[known], to_pixels(scene[0])[known])
+        limit[0] = 10**6
+        tuner.controls.run.click()
+        tuner.wait(60)
+        assert tuner.runs[1].state == "finished" and not tuner.controls.message.value
+
+    def test_a_network_that_raises_before_any_run_is_told(self, scene, tiny_single):
+        def raises(call):
+            if network.calls > 1:  # the check in the constructor is one call
+                raise RuntimeError("no")
+
+        network = Network(tiny_single, raises)
+        tuner = Tuner(*scene, network, **FAST)
+        tuner.wait(60)
+        assert "RuntimeError: no" in tuner.controls.message.value
+
+    def test_a_run_that_diverges_is_told(self, scene, tiny_single):
+        network = Network(tiny_single)
+        tuner = Tuner(*scene, network, **FAST)
+        tuner.wait(60)
+        network.rear = lambda z: tiny_single.rear(z) * float("nan")
+        tuner.controls.run.click()
+        tuner.wait(60)
+        assert tuner.runs[-1].state == "failed" and "is not finite" in tuner.controls.message.value
+
+    def test_an_error_in_answering_the_page_is_told(self, tuner, monkeypatch):
+        monkeypatch.setattr(draw, "holes", lambda *_: 1 / 0)
+        tuner.controls.erosion.value = 9
+        assert "ZeroDivisionError" in tuner.controls.message.value
+
+    def test_nothing_to_refine_is_said(self, tuner):
+        tuner.controls.erosion.value = 63
+        tuner.controls.run.click()
+        tuner.wait(60)
+        assert "Nothing was refined at level 2 of 2" in tuner.controls.message.value
+        assert tuner.runs[-1].state == "finished" and tuner.runs[-1].loss is None and tuner.controls.progress.value == 0
+
+    def test_saved_settings_run_again_to_the_same_loss(self, tuner, scene, tiny_single, tmp_path):
+        tuner.controls.run.click()
+        tuner.wait(60)
+        tuner.save_settings(tmp_path / "run.json")
+        text = (tmp_path / "run.json").read_text()
+        saved = json.loads(text)
+        again = multiscale_inpaint(*scene, tiny_single, progress=False, **saved["settings"])
+        assert again.losses[-1][-1] == saved["loss"] == tuner.runs[0].loss
+        assert saved["made_with"]["height"] == 64 and saved["state"] == "finished"
+        tuner.settings = Settings()
+        tuner.settings = Settings.from_json(text)
+        tuner.controls.run.click()
+        tuner.wait(60)
+        assert tuner.runs[1].loss == saved["loss"]
+        with pytest.raises(FileExistsError):
+            tuner.save_settings(tmp_path / "run.json")
+        assert (tmp_path / "run.json").read_text() == text
+        with pytest.raises(ValueError, match="expected JSON with lr, n_iters"):
+            Settings.from_json("{}")
+
+    def test_pictures_are_saved_by_code_and_by_the_page(self, tuner, tmp_path, monkeypatch):
+        sent = []
+        monkeypatch.setattr(tuner.controls.viewer, "send", lambda content, buffers: sent.append((content, buffers)))
+        with pytest.raises(ValueError, match="no run with a picture"):
+            tuner.save_picture(tmp_path / "run.png")
+        assert tuner.controls.save_picture.disabled
+        tuner.controls.run.click()
+        tuner.wait(60)
+        tuner.save_picture(tmp_path / "run.png")
+        assert np.array_equal(pixels((tmp_path / "run.png").read_bytes()), tuner.runs[0].pixels)
+        with pytest.raises(FileExistsError):
+            tuner.save_picture(tmp_path / "run.png")
+        tuner.controls.save_picture.click()
+        tuner.controls.save_settings.click()
+        (name, (png,)), (other, (text,)) = sent
+        assert name == {"download": "run_1.png"} and np.array_equal(pixels(png), tuner.runs[0].pixels)
+        assert other == {"download": "run_1.json"} and Settings.from_json(text) == tuner.runs[0].settings
+
+    def test_earlier_runs_are_ghosts_and_can_be_compared_with(self, tuner):
+        for lr in (0.01, 0.05):
+            tuner.controls.lr.value = lr
+            tuner.controls.run.click()
+            tuner.wait(60)
+        ax = draw.losses(tuner.runs).axes[0]
+        assert [line.get_color() for line in ax.lines] == [draw.GHOST, draw.NOW]
+        assert [list(line.get_ydata()) for line in ax.lines] == [run.losses[0] for run in tuner.runs]
+        assert tuner.controls.before.options == ("input", "plain", "run 1", "run 2")
+        tuner.controls.before.value = "run 1"
+        assert np.array_equal(pixels(tuner.controls.viewer.before), tuner.runs[0].pixels)
+        assert np.array_equal(pixels(tuner.controls.viewer.after), tuner.runs[1].pixels)
+        tuner.controls.chosen.value = 1
+        assert np.array_equal(pixels(tuner.controls.viewer.after), tuner.runs[0].pixels)
+        assert tuner.controls.table.value.index("<td>2</td>") < tuner.controls.table.value.index("<td>1</td>")
+
+    def test_the_error_is_shown_where_it_is_asked_for(self, tuner):
+        tuner.controls.run.click()
+        tuner.wait(60)
+        error = f"<td>{tuner.runs[0].error:.4f}</td>"
+        assert error not in tuner.controls.table.value
+        tuner.controls.show_error.value = True
+        assert error in tuner.controls.table.value and "<td>plain</td>" in tuner.controls.table.value
+
+    def test_another_picture_begins_anew(self, tuner, tiny_single):
+        tuner.controls.n_iters.max = 10**6
+        tuner.controls.n_iters.value = 10**6
+        tuner.controls.run.click()
+        old = tuner.runs[0]
+        wait_until(lambda: old.losses)
+        image, mask = (t.float() for t in picture(96, 64))
+        tuner.set_picture(image, mask)
+        tuner.controls.n_iters.value = 2
+        tuner.controls.run.click()
+        assert tuner.wait(60)
+        assert old.state == "stopped" and len(tuner.runs) == 1 and tuner.runs[0].number == 1
+        assert pixels(tuner.controls.viewer.after).shape == (96, 64, 3)
+        assert tuner.runs[0].losses == multiscale_inpaint(image, mask, tiny_single, 32, 2, 0.01, 3, progress=False).losses
+
+    def test_the_pictures_sent_are_as_large_as_they_are_shown(self, tuner):
+        tuner.set_picture(random_scenes(1024, seed=1), stroke_masks(1024, seed=1))
+        tuner.wait(60)
+        viewer = tuner.controls.viewer
+        assert pixels(viewer.before).shape == pixels(viewer.after).shape == (512, 512, 3)
+        assert max(pixels(viewer.before_zoom).shape) <= 512
+
+    def test_the_box_shows_the_pixels_under_it(self, tuner, scene):
+        viewer = tuner.controls.viewer
+        tuner.controls.zoom.value = 1 / 4
+        viewer._handle_custom_msg({"box": [0.5, 0.25, 0.25, 0.25]}, [])
+        assert np.array_equal(pixels(viewer.before_zoom), pixels(viewer.before)[16:32, 32:48])
+
+    def test_it_draws_without_pyplot_and_without_a_global_setting(self, scene, tiny_single):
+        before, figures = dict(plt.rcParams), plt.get_fignums()
+        tuner = Tuner(*scene, tiny_single, **FAST)
+        tuner.controls.run.click()
+        tuner.wait(60)
+        assert plt.get_fignums() == figures and dict(plt.rcParams) == before
+
+    @pytest.mark.parametrize(
+        "wrong, said",
+        [
+            (dict(lr=0.0), "lr is 0.0"),
+            (dict(n_iters=1.5), "n_iters is 1.5"),
+            (dict(erosion=-1), "erosion is -1"),
+            (dict(loss="mse"), "loss is 'mse'"),
+            (dict(smallest_scale=3), "smallest_scale is 3"),
+        ],
+    )
+    def test_wrong_settings_are_named(self, scene, tiny_single, wrong, said):
+        with pytest.raises(ValueError, match=said):
+            Tuner(*scene, tiny_single, **FAST | wrong)
+
+    def test_wrong_pictures_are_named(self, tuner, scene, tiny_single):
+        image, mask = scene
+        with pytest.raises(ValueError, match="mask has values between 0 and 255"):
+            tuner.set_picture(image, mask * 255)
+        with pytest.raises(TypeError, match="model is float32 and image is float64"):
+            Tuner(image.double(), mask.double(), tiny_single)
+
+    def test_a_picture_without_a_hole_says_so(self, tuner, scene):
+        tuner.set_picture(scene[0], torch.zeros_like(scene[1]))
+        tuner.controls.run.click()
+        tuner.wait(60)
+        assert "The mask has no hole" in tuner.controls.message.value
+
+
+def test_a_process_may_end_while_a_run_goes_on():
+    code = """
+from refine_lib import load_network, random_scenes, stroke_masks
+from refine_lib.widgets import Tuner
+tuner = Tuner(random_scenes(256), stroke_masks(256), load_network(device="cpu"), smallest_scale=64, n_iters=100)
+tuner.run()
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0 and not run.stderr
+
+
+def test_the_time_left_follows_the_work(scene, tiny_single):
+    left = []
+
+    def look(call):
+        if tuner and tuner.runs:
+            left.append((tuner.runs[-1].share_done, tuner.runs[-1].seconds_left))
+
+    tuner = None
+    network = Network(tiny_single, look)
+    tuner = Tuner(*scene, network, **FAST | dict(n_iters=20))
+    tuner.run().wait(60)
+    shares = [share for share, _ in left]
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] > 0.9 and tuner.runs[0].share_done == 1
+    known = [seconds for _, seconds in left if seconds is not None]
+    assert left[0][1] is None and len(known) >= 18 and known[-1] < known[3] and tuner.runs[0].seconds_left is None
+
+
+def test_fifty_runs_at_random_leave_no_thread_and_no_memory(tiny_single):
+    scene = random_scenes(96, seed=4), stroke_masks(96, seed=4)
+    tuner, dice = Tuner(*scene, tiny_single, **FAST), random.Random(0)
+    process = psutil.Process()
+
+    def rounds(n):
+        for _ in range(n):
+            tuner.controls.lr.value = dice.choice([0.001, 0.01, 0.05])
+            tuner.controls.run.click()
+            if dice.random() < 0.6:
+                time.sleep(dice.uniform(0, 0.08))
+                tuner.controls.stop.click()
+            if dice.random() < 0.3:
+                tuner.wait(60)
+
+    rounds(10)  # fonts, memory pools
+    tuner.wait(60)
+    before = process.memory_info().rss
+    rounds(50)
+    tuner.controls.lr.value = 0.01
+    tuner.controls.run.click()
+    assert tuner.wait(60)
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("refine")]
+    assert process.memory_info().rss - before < 50 * 2**20
+    expected = multiscale_inpaint(*scene, tiny_single, progress=False, **FAST)
+    last = tuner.runs[-1]
+    assert last.number == 61 and last.losses == expected.losses and torch.equal(last.result.image, expected.image)
+    assert all(run.is_over and run.state in ("stopped", "finished") for run in tuner.runs)
+    assert not tuner.controls.message.value
+
+
+class TestPainting:
+    def test_a_stroke_is_as_wide_as_the_brush_and_round(self):
+        painting = Painting(40, 60)
+        painting.stroke([(20, 20), (40, 20)], width=9)
+        mask = painting.mask[0, 0].numpy()
+        assert mask[:, 30].sum() == 9 and mask[20, 16:45].all() and not mask[20, :15].any() and not mask[20, 46:].any()
+        assert mask[16, 16] == 0 and painting.mask.shape == (1, 1, 40, 60)
+
+    def test_a_dot_a_rectangle_and_what_erases_them(self):
+        painting = Painting(40, 40)
+        painting.stroke([(10, 10)], width=6)
+        assert 20 < painting.mask.sum() < 36
+        painting.rectangle((35, 30), (20, 25))
+        assert painting.mask[0, 0, 25:31, 20:36].all()
+        before = painting.mask.sum()
+        painting.rectangle((20, 25), (27, 30), erase=True)
+        assert before - painting.mask.sum() == 8 * 6
+        painting.stroke([(0, 10), (39, 10)], width=20, erase=True)
+        assert not painting.mask[0, 0, :20].any()
+
+    def test_undo_takes_every_change_back(self):
+        painting, seen = Painting(20, 30), []
+        changes = [("stroke", [(5, 5), (15, 9)], 4), ("rectangle", (3, 3), (9, 9)), ("invert",), ("clear",)]
+        changes.append(("load", torch.ones(1, 1, 20, 30)))
+        for what, *arguments in changes:
+            seen.append(painting.mask)
+            getattr(painting, what)(*arguments)
+        assert torch.equal(painting.mask, torch.ones(1, 1, 20, 30))
+        for expected in reversed(seen):
+            painting.undo()
+            assert torch.equal(painting.mask, expected)
+        painting.undo()  # nothing to take back
+        assert not painting.mask.any()
+
+    def test_what_is_shown_has_a_bit_a_pixel_and_at_most_1024(self):
+        painting = Painting(3000, 4000)
+        painting.rectangle((1000, 1000), (2999, 1999))
+        png = painting.to_png()
+        shown = Image.open(io.BytesIO(png))
+        assert shown.size == (1024, 768) and len(png) < 4000
+        alpha = np.asarray(shown.convert("RGBA"))[..., 3]
+        assert abs((alpha > 0).mean() - painting.mask.mean().item()) < 0.002 and set(np.unique(alpha)) == {0, 190}
+
+    def test_a_mask_of_another_size_is_fitted(self):
+        painting = Painting(20, 40)
+        mask = torch.zeros(1, 1, 10, 20)
+        mask[..., :5, :] = 1
+        painting.load(mask)
+        assert torch.equal(painting.mask[0, 0, :10], torch.ones(10, 40)) and not painting.mask[0, 0, 10:].any()
+
+
+class TestMaskPainter:
+    @pytest.fixture
+    def painter(self, scene):
+        return MaskPainter(*scene)
+
+    def send(self, painter, *buffers, **message):
+        painter.canvas._handle_custom_msg(message, list(buffers))
+
+    def test_it_begins_with_the_mask_that_it_is_given(self, painter, scene):
+        assert torch.equal(painter.mask, scene[1]) and repr(painter) == f"MaskPainter(64 x 64 px, {scene[1].mean():.1%} hole)"
+        assert np.array_equal(pixels(painter.canvas.picture), to_pixels(scene[0]))
+        assert not MaskPainter(scene[0]).mask.any()
+
+    def test_every_control_does_what_it_says(self, painter, scene):
+        controls = painter.controls
+        controls.clear.click()
+        assert not painter.mask.any()
+        controls.width.value = 10
+        self.send(painter, points=[[10, 10], [40, 10]])
+        line = painter.mask
+        assert line[0, 0, 10, 10:40].all() and line[0, 0, :, 25].sum() == 10
+        controls.tool.value = "rectangle"
+        assert painter.canvas.rectangle and not painter.canvas.erases
+        self.send(painter, points=[[20, 30], [25, 31], [29, 39]])
+        assert painter.mask[0, 0, 30:40, 20:30].all()
+        controls.undo.click()
+        assert torch.equal(painter.mask, line)
+        controls.tool.value = "erase"
+        self.send(painter, points=[[25, 10]])
+        assert painter.mask[0, 0, 10, 25] == 0 and painter.canvas.erases
+        controls.tool.value = "erase a rectangle"
+        self.send(painter, points=[[0, 0], [63, 63]])
+        assert not painter.mask.any()
+        controls.invert.click()
+        assert painter.mask.all()
+        shown = np.asarray(Image.open(io.BytesIO(painter.canvas.hole)).convert("RGBA"))[..., 3]
+        assert (shown > 0).all()
+
+    def test_the_mask_can_be_set(self, painter, scene):
+        painter.mask = 1 - scene[1]
+        assert torch.equal(painter.mask, 1 - scene[1])
+        with pytest.raises(ValueError, match="mask is 64 x 32 px"):
+            painter.mask = scene[1][..., :32]
+
+    def test_it_takes_photos_by_name_by_path_and_as_a_file_in_parts(self, painter, tmp_path):
+        painter.controls.picture.value = "drawn scene 1"
+        assert painter.image.shape == (1, 3, 256, 256) and not painter.mask.any()
+        photo = np.random.default_rng(0).integers(0, 256, (40, 70, 3), dtype=np.uint8)
+        Image.fromarray(photo).save(tmp_path / "photo.png")
+        painter.controls.path.value = f"{tmp_path / 'photo.png'} "
+        assert np.array_equal(to_pixels(painter.image), photo)
+        painter.controls.picture.value = "drawn scene 2"
+        content = (tmp_path / "photo.png").read_bytes()
+        parts = [content[:100], content[100:200], content[200:]]
+        for part, piece in enumerate(parts):
+            self.send(painter, memoryview(piece), file="photo.png", kind="photo", part=part, parts=3)
+        assert np.array_equal(to_pixels(painter.image), photo) and not painter.controls.message.value
+
+    def test_it_takes_a_mask_file(self, painter):
+        file = io.BytesIO()
+        half = np.zeros((32, 32), dtype=np.uint8)
+        half[:16] = 200
+        Image.fromarray(half).save(file, "PNG")
+        self.send(painter, file.getvalue(), file="mask.png", kind="mask", part=0, parts=1)
+        assert painter.mask[0, 0, :32].all() and not painter.mask[0, 0, 32:].any()
+
+    def test_what_goes_wrong_is_told_and_changes_nothing(self, painter, scene, tmp_path):
+        (tmp_path / "notes.txt").write_text("no picture")
+        painter.controls.path.value = str(tmp_path / "notes.txt")
+        assert "cannot be read as a picture" in painter.controls.message.value
+        painter.controls.path.value = "nowhere.png"
+        assert "FileNotFoundError" in painter.controls.message.value and "nowhere.png" in painter.controls.message.value
+        self.send(painter, b"no picture", file="upload.png", kind="photo", part=0, parts=1)
+        assert "upload.png cannot be read" in painter.controls.message.value
+        assert torch.equal(painter.image, scene[0]) and torch.equal(painter.mask, scene[1])
+        with pytest.raises(ValueError, match="image has a batch of 2"):
+            MaskPainter(scene[0].expand(2, -1, -1, -1))
+
+    def test_it_feeds_the_tuner(self, painter, tuner):
+        painter.feed(tuner)
+        assert painter.controls.use.layout.display is None
+        painter.controls.clear.click()
+        painter.controls.use.click()
+        assert "the hole is empty" in painter.controls.message.value
+        self.send(painter, points=[[20, 20], [40, 40]])
+        painter.controls.use.click()
+        tuner.controls.run.click()
+        tuner.wait(60)
+        run = tuner.runs[-1]
+        known = painter.mask[0, 0].numpy() == 0
+        assert run.state == "finished" and not painter.controls.message.value
+        assert np.array_equal(run.pixels[known], to_pixels(painter.image)[known])
+        assert (run.pixels[~known] != to_pixels(painter.image)[~known]).any()
