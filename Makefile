@@ -32,7 +32,7 @@ notebooks: .venv/ready  ## run every notebook and compare what it prints with wh
 figures: .venv/ready  ## run every lesson; its pictures and its page into figures/, and the panel's in a browser
 	$(BIN)/python -m refine_lib.lessons $(NOTEBOOKS) --figures figures
 	@mkdir -p build/screenshots
-	$(BIN)/python -m pytest tests/test_browser.py -k page_of_its_own --screenshots build/screenshots
+	$(BIN)/python -m pytest tests/test_browser.py -k page_of_its_own --screenshots=build/screenshots
 	cp build/screenshots/app.png figures/
 
 .venv/site-ready: .venv/ready

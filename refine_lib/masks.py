@@ -33,17 +33,20 @@ def erode(mask, diameter):
     if radius == 0:
         return mask
 
-    # A disc is a stack of rows: the maximum over each row's width, shifted to the row's place. That holds a few
-    # copies of the mask at a time, where an unfolded neighbourhood would hold diameter**2 of them.
-    known = 1 - mask
-    height = mask.shape[-2]
-    rows = F.pad(known, (0, 0, radius, radius))
-    reached = known
-    for dy in range(-radius, radius + 1):
+    # A disc is a stack of rows. How many known pixels a row of it sees is a difference of two running sums, whatever its
+    # width, and rows as wide differ by a shift. That holds a few copies of the mask at a time, where an unfolded
+    # neighbourhood would hold diameter**2 of them, and costs as the radius, where a maximum over each row costs as its square.
+    height, width = mask.shape[-2:]
+    known = F.pad((mask == 0).int(), (radius + 1, radius))
+    running = known.cumsum(-1, dtype=torch.int32)
+    reached = torch.zeros_like(mask, dtype=torch.bool)
+    for dy in range(min(radius, height - 1) + 1):
         half_width = round(math.sqrt(radius**2 - dy**2))
-        row = rows[..., radius + dy : radius + dy + height, :]
-        reached = torch.maximum(reached, F.max_pool2d(row, (1, 2 * half_width + 1), stride=1, padding=(0, half_width)))
-    return 1 - reached
+        left, right = radius - half_width, radius + half_width + 1
+        sees = running[..., right : right + width] > running[..., left : left + width]
+        reached[..., dy:, :] |= sees[..., : height - dy, :]
+        reached[..., : height - dy, :] |= sees[..., dy:, :]
+    return (~reached).to(mask.dtype)
 
 
 def paste(prediction, image, mask):

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 BUILT_IN = ("astronaut", "chelsea", "coffee", "rocket")
 
 
@@ -24,7 +25,7 @@ def load_photo(name_or_path, device="cpu"):
         FileNotFoundError: where the name is not known and there is no such file.
         ValueError: where the file is no picture, or has more bits a channel.
     """
-    if name_or_path in BUILT_IN:
+    if isinstance(name_or_path, str) and name_or_path in BUILT_IN:
         from skimage import data  # with the notebooks' extras: the library does without it
 
         pixels = getattr(data, name_or_path)()
@@ -80,11 +81,12 @@ def _is_file(path):
 
 
 def _read(path, mode):
-    name = getattr(path, "name", path)
+    name = "the file" if hasattr(path, "read") else path
     try:
-        with Image.open(path) as file:
+        # By name: Pillow's readers of other formats run programs of the machine, or follow the name of an opened file.
+        with Image.open(path, formats=FORMATS) as file:
             if file.mode.startswith(("I", "F")):
                 raise ValueError(f"{name} has pixels of mode {file.mode}; expected 8 bits a channel")
             return np.asarray(ImageOps.exif_transpose(file).convert(mode))
-    except OSError as error:  # Pillow's word for what it cannot read, and for a file that ends too early
+    except (OSError, Image.DecompressionBombError) as error:  # not a picture, one that ends too early, one of over 179 MP
         raise ValueError(f"{name} cannot be read as a picture: {error}") from error

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 
 import nbformat
@@ -137,6 +138,10 @@ def test_as_a_page_of_its_own(page, serve, picture_of):
     url = f"http://127.0.0.1:{port}"
     answer = serve("refine_lib.widgets", str(LESSON), "--port", str(port), url=url).read().decode()
     assert "Paint a hole" in answer and "import" not in re.sub("<script.*?</script>", "", answer, flags=re.DOTALL)
+    for path, host in (("/voila/files/learning_rates.png", None), ("/", "elsewhere.example")):
+        request = urllib.request.Request(url + path, headers={"Host": host} if host else {})
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(request)
     page.goto(url)
     use_the_panel(page, picture_of)
 

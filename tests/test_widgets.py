@@ -18,10 +18,11 @@ from PIL import Image
 
 from refine_lib import build_pyramid, erode, multiscale_inpaint, random_scenes, stroke_masks
 from refine_lib.metrics import hole_l1
-from refine_lib.photos import to_pixels
+from refine_lib.photos import load_photo, to_pixels
 from refine_lib.pyramid import whole_hole
-from refine_lib.widgets import MaskPainter, Run, Settings, Tuner, draw
+from refine_lib.widgets import MaskPainter, Run, Runner, Settings, Tuner, draw
 from refine_lib.widgets.painting import Painting
+from refine_lib.widgets.runs import N_PICTURES
 
 FAST = dict(smallest_scale=32, n_iters=3, erosion=3, lr=0.01)
 
@@ -200,6 +201,41 @@ class TestTuner:
         tuner = Tuner(*scene, network, **FAST)
         tuner.wait(60)
         assert "RuntimeError: no" in tuner.controls.message.value
+        network = Network(tiny_single)
+        network.__class__ = type("Plainless", (Network,), {"__call__": lambda *_: 1 / 0})
+        tuner = Tuner(*scene, network, **FAST)
+        tuner.wait(60)
+        assert "ZeroDivisionError" in tuner.controls.message.value
+
+    def test_a_fault_of_the_panel_itself_does_not_end_its_runs(self, scene, tiny_single, monkeypatch, capsys):
+        runner = Runner(*scene, tiny_single, on_change=lambda: 1 / 0)
+        assert runner.wait(60)
+        run = runner.start(Settings(**FAST))
+        assert runner.wait(60) and run.wait(60) and run.state == "failed"
+        assert "ZeroDivisionError" in capsys.readouterr().err
+        runner._on_change = lambda: None
+        run = runner.start(Settings(**FAST))
+        assert runner.wait(60) and run.state == "finished"
+
+    def test_a_run_whose_picture_is_no_longer_kept_is_not_offered(self, tuner):
+        tuner.controls.n_iters.value = 0
+        for _ in range(N_PICTURES):
+            tuner.run().wait(60)
+        tuner.wait(60)
+        assert "run 1" in tuner.controls.before.options
+        tuner.controls.before.value = "run 1"
+        tuner.run()
+        assert "run 1" not in tuner.controls.before.options and tuner.controls.before.value == "input"
+        tuner.wait(60)
+        with pytest.raises(ValueError, match="run 1 has no picture: .* 12 runs came after"):
+            tuner.save_picture("never.png", tuner.runs[0])
+        assert not tuner.controls.message.value
+
+    def test_a_closed_panel_computes_no_more(self, scene, tiny_single):
+        tuner = Tuner(*scene, tiny_single, **FAST | dict(n_iters=10**6))
+        tuner.run()
+        tuner.close()
+        assert tuner.wait(60) and tuner.runs[0].state == "stopped"
 
     def test_a_run_that_diverges_is_told(self, scene, tiny_single):
         network = Network(tiny_single)
@@ -245,7 +281,7 @@ class TestTuner:
     def test_pictures_are_saved_by_code_and_by_the_page(self, tuner, tmp_path, monkeypatch):
         sent = []
         monkeypatch.setattr(tuner.controls.viewer, "send", lambda content, buffers: sent.append((content, buffers)))
-        with pytest.raises(ValueError, match="no run with a picture"):
+        with pytest.raises(ValueError, match="there is no run to save yet"):
             tuner.save_picture(tmp_path / "run.png")
         assert tuner.controls.save_picture.disabled
         tuner.controls.run.click()
@@ -327,6 +363,8 @@ class TestTuner:
             (dict(erosion=-1), "erosion is -1"),
             (dict(loss="mse"), "loss is 'mse'"),
             (dict(smallest_scale=3), "smallest_scale is 3"),
+            (dict(smallest_scale=0), "smallest_scale is 0"),
+            (dict(smallest_scale="64"), "smallest_scale is '64'"),
         ],
     )
     def test_wrong_settings_are_named(self, scene, tiny_single, wrong, said):
@@ -446,6 +484,9 @@ class TestPainting:
         png = painting.to_png()
         shown = Image.open(io.BytesIO(png))
         assert shown.size == (1024, 768) and len(png) < 4000
+        thin = Painting(2400, 4096)
+        thin.stroke([(100, 100), (3000, 101)], width=1)
+        assert (np.asarray(Image.open(io.BytesIO(thin.to_png())).convert("RGBA"))[..., 3] > 0).sum() > 700
         alpha = np.asarray(shown.convert("RGBA"))[..., 3]
         assert abs((alpha > 0).mean() - painting.mask.mean().item()) < 0.002 and set(np.unique(alpha)) == {0, 190}
 
@@ -463,6 +504,10 @@ class TestMaskPainter:
         return MaskPainter(*scene)
 
     def send(self, painter, *buffers, **message):
+        if "points" in message:  # with what the page has drawn with
+            canvas = painter.canvas
+            now = dict(rectangle=canvas.rectangle, erases=canvas.erases, width=canvas.width, size=canvas.size)
+            message = now | message
         painter.canvas._handle_custom_msg(message, list(buffers))
 
     def test_it_begins_with_the_mask_that_it_is_given(self, painter, scene):
@@ -530,10 +575,38 @@ class TestMaskPainter:
         painter.controls.path.value = "nowhere.png"
         assert "FileNotFoundError" in painter.controls.message.value and "nowhere.png" in painter.controls.message.value
         self.send(painter, b"no picture", file="upload.png", kind="photo", part=0, parts=1)
-        assert "upload.png cannot be read" in painter.controls.message.value
+        assert "upload.png: the file cannot be read" in painter.controls.message.value
         assert torch.equal(painter.image, scene[0]) and torch.equal(painter.mask, scene[1])
         with pytest.raises(ValueError, match="image has a batch of 2"):
             MaskPainter(scene[0].expand(2, -1, -1, -1))
+
+    def test_what_runs_a_program_of_the_machine_is_not_read(self, painter, scene, tmp_path):
+        (tmp_path / "page.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n")
+        with pytest.raises(ValueError, match="cannot be read as a picture"):
+            load_photo(tmp_path / "page.eps")
+        self.send(painter, (tmp_path / "page.eps").read_bytes(), file="/etc/hostname", kind="photo", part=0, parts=1)
+        assert "cannot be read" in painter.controls.message.value and torch.equal(painter.image, scene[0])
+
+    def test_a_stroke_is_drawn_as_the_page_drew_it_and_is_answered(self, painter, monkeypatch):
+        answers = []
+        monkeypatch.setattr(painter.canvas, "send", answers.append)
+        painter.controls.clear.click()
+        painter.controls.tool.value = "rectangle"  # the page did not know yet
+        self.send(painter, points=[[10, 10], [40, 40]], rectangle=False, width=3)
+        assert painter.mask[0, 0, 25, 25] == 1 and painter.mask[0, 0, 12, 38] == 0
+        before = painter.mask
+        self.send(painter, points=[[0, 0], [9, 9]], size=[32, 32])  # of a picture that is gone
+        self.send(painter, points=[[10, 10]], rectangle=False, width="wide")
+        assert torch.equal(painter.mask, before) and answers == [{"painted": True}] * 3
+
+    def test_another_picture_keeps_the_dtype(self, scene):
+        painter = MaskPainter(scene[0].double())
+        painter.controls.picture.value = "drawn scene 1"
+        assert painter.image.dtype == painter.mask.dtype == torch.float64
+        assert painter.controls.picture.value == "drawn scene 1"
+        painter.controls.path.value = "nowhere.png"
+        painter.load("drawn scene 2")
+        assert painter.controls.picture.value == "drawn scene 2" and painter.controls.path.value == ""
 
     def test_it_feeds_the_tuner(self, painter, tuner):
         painter.feed(tuner)

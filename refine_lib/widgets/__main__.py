@@ -1,7 +1,8 @@
 """Serves a lesson's panel as a page of its own: ``python -m refine_lib.widgets notebooks/05_tune_it.ipynb``.
 
 The page has the notebook's cells with the tag ``app``, without their sources, and a kernel for each visitor. It is for this
-machine alone (127.0.0.1); any other address asks for a token, which the address that is printed holds.
+machine alone (127.0.0.1); any other address asks for a token, which the address that is printed holds. Whoever has the page
+can open pictures of this machine by their paths.
 """
 
 import argparse
@@ -35,6 +36,9 @@ def options(notebook, address, port):
     config = Config()
     config.VoilaConfiguration.template = "refine"
     config.VoilaConfiguration.prelaunch_hook = only_the_app
+    config.MappingKernelManager.cull_idle_timeout = 3600  # s: the kernel of a page that was left without a word
+    if is_loopback(address):  # or a page from elsewhere could reach this one through the owner's browser, under another name
+        config.Voila.tornado_settings = {"allow_remote_access": False}
     config.VoilaConfiguration.file_denylist = [".*"]  # nothing but the page: no file beside the notebook
     line = [str(notebook), f"--Voila.ip={address}", f"--port={port}", "--no-browser"]
     return line + ["--token"] * (not is_loopback(address)), config

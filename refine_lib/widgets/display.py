@@ -50,7 +50,7 @@ class Display:
         if not shares:
             text = "one level: there is no smaller picture to agree with. Choose a smaller scale"
         self.controls.seen.value = draw.in_words(text)
-        self._estimate(settings, runner)
+        self.estimate(settings, runner)
 
     def runs(self, settings, runner):
         """Shows how far the latest run is, and what there is of all of them."""
@@ -63,10 +63,10 @@ class Display:
         controls.progress.value = run.share_done if going_on else 0.0
         controls.progress.layout.display = None if going_on else "none"
         controls.curves.value = draw.figure_png(draw.losses(runner.runs[-N_PICTURES:]))
-        controls.table.value = draw.table(runner.runs, runner.plain_error if controls.show_error.value else None)
+        self.table(runner)
+        self._offer(runner)
         if not going_on:
-            self._estimate(settings, runner)
-            self._offer(runner)
+            self.estimate(settings, runner)
         if run is not None and run.pixels is not None:
             self.after(run)
         elif run is None and runner.plain is not None:
@@ -91,7 +91,13 @@ class Display:
         middle = ((left + wide / 2) * width, (top + tall / 2) * height)
         self.controls.viewer.look_at(middle, min(height, width) * self.controls.zoom.value)
 
-    def _estimate(self, settings, runner):
+    def table(self, runner):
+        """Shows the runs as a table."""
+        error = runner.plain_error if self.controls.show_error.value else None
+        self.controls.table.value = draw.table(runner.runs, error)
+
+    def estimate(self, settings, runner):
+        """Shows about how long a run will take."""
         seconds = runner.seconds_for(settings)
         text = "measuring the pace" if seconds is None else f"a run takes about {draw.duration(seconds)} ({runner.device})"
         self.controls.estimate.value = "" if runner.message else draw.in_words(text)

@@ -31,13 +31,16 @@ function render({ model, el }) {
     root.style.maxWidth = `min(640px, ${(640 * width) / height}px)`;
   };
   const showPicture = () => (shape(), swap(picture, model.get("picture")));
-  // What was drawn here is taken away when Python's answer to the last stroke is on the screen: there is no flicker.
-  const showHole = async () => {
-    await swap(hole, model.get("hole"));
+  const showHole = () => swap(hole, model.get("hole"));
+  // What was drawn here is taken away when Python's answer to the stroke is on the screen: there is no flicker.
+  const painted = async (message) => {
+    if (!message.painted) return;
+    await showHole();
     if (!points.length) fresh.getContext("2d").reset();
   };
 
   let points = [];
+  let finger = null; // or pen, or mouse: the one that paints; another one's do not count
   const scale = () => model.get("size")[1] / root.getBoundingClientRect().width; // pixels of the picture to one of the page
   const place = (event) => {
     const frame = root.getBoundingClientRect();
@@ -65,31 +68,34 @@ function render({ model, el }) {
     brush.hidden = isRectangle();
   };
   root.addEventListener("pointerdown", (event) => {
-    if (points.length || event.button > 0) return; // a second finger
+    if (finger !== null || event.button > 0) return;
     event.preventDefault();
-    root.setPointerCapture(event.pointerId);
+    finger = event.pointerId;
+    root.setPointerCapture(finger);
     points = [place(event)];
     draw();
   });
   root.addEventListener("pointermove", (event) => {
     follow(event);
-    if (!points.length || !root.hasPointerCapture(event.pointerId)) return;
+    if (event.pointerId !== finger) return;
     points.push(...(event.getCoalescedEvents?.() ?? []).map(place), place(event));
     draw();
   });
-  root.addEventListener("pointerup", () => {
-    if (!points.length) return;
+  root.addEventListener("pointerup", (event) => {
+    if (event.pointerId !== finger) return;
     const inPicture = points.map((point) => point.map((at) => Math.round(10 * at * scale()) / 10));
-    points = [];
-    model.send({ points: inPicture });
+    [points, finger] = [[], null];
+    const drawnWith = ["rectangle", "erases", "width", "size"].map((name) => [name, model.get(name)]);
+    model.send({ points: inPicture, ...Object.fromEntries(drawnWith) });
   });
-  root.addEventListener("pointercancel", () => {
-    points = [];
+  root.addEventListener("pointercancel", (event) => {
+    if (event.pointerId !== finger) return;
+    [points, finger] = [[], null];
     fresh.getContext("2d").reset();
   });
   root.addEventListener("pointerleave", () => (brush.hidden = true));
 
-  const changes = { "change:picture": showPicture, "change:hole": showHole, "change:size": shape };
+  const changes = { "change:picture": showPicture, "change:hole": showHole, "change:size": shape, "msg:custom": painted };
   for (const event in changes) model.on(event, changes[event]);
   showPicture(), showHole();
   return () => {
@@ -100,10 +106,11 @@ function render({ model, el }) {
 
 // Shows a PNG in the place of another when it is decoded, as in viewer.js: a widget's script is one file.
 async function swap(picture, bytes) {
+  if (!bytes?.byteLength) return;
   picture.wanted = bytes;
   const next = new Image();
   next.src = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
-  await next.decode();
+  await next.decode().catch(() => {}); // then the browser shows that it is broken
   const old = picture.src;
   if (picture.wanted === bytes) picture.src = next.src;
   URL.revokeObjectURL(picture.src === next.src ? old : next.src);
@@ -117,24 +124,31 @@ function fileButton(model, kind, told) {
   label.append(kind === "photo" ? "Open a photo ..." : "Open a mask ...", input);
   input.addEventListener("change", async () => {
     const [file] = input.files;
-    if (!file) return;
-    const most = model.get("largest_file");
-    if (file.size > most) {
-      const size = (bytes) => `${(bytes / 2 ** 20).toFixed(0)} MB`;
-      told.textContent = `${file.name} has ${size(file.size)}; at most ${size(most)} can be sent. Give its path instead.`;
-    } else {
-      const parts = Math.max(Math.ceil(file.size / PART), 1);
-      for (let part = 0; part < parts; part++) {
-        told.textContent = `sending ${file.name}: ${Math.round((100 * part) / parts)} %`;
-        const bytes = await file.slice(part * PART, (part + 1) * PART).arrayBuffer();
-        model.send({ file: file.name, kind, part, parts }, undefined, [bytes]);
-        await new Promise((done) => setTimeout(done, 20));
-      }
-      told.textContent = "";
-    }
     input.value = "";
+    if (!file) return;
+    try {
+      await send(model, kind, file, (words) => (told.textContent = words));
+    } catch (error) {
+      told.textContent = `${file.name} could not be read: ${error.message}`;
+    }
   });
   return label;
+}
+
+async function send(model, kind, file, tell) {
+  const [size, most] = [file.size, model.get("largest_file")].map((bytes) => `${(bytes / 2 ** 20).toFixed(0)} MB`);
+  if (file.size > model.get("largest_file")) {
+    tell(`${file.name} has ${size}; at most ${most} can be sent. Give its path instead.`);
+    return;
+  }
+  const parts = Math.max(Math.ceil(file.size / PART), 1);
+  for (let part = 0; part < parts; part++) {
+    tell(`sending ${file.name}: ${Math.round((100 * part) / parts)} %`);
+    const bytes = await file.slice(part * PART, (part + 1) * PART).arrayBuffer();
+    model.send({ file: file.name, kind, part, parts }, undefined, [bytes]);
+    await new Promise((done) => setTimeout(done, 20));
+  }
+  tell("");
 }
 
 export default { render };

@@ -54,7 +54,7 @@ class MaskPainter(VBox):
     """
 
     def __init__(self, image, mask=None):
-        self._users, self._parts, self._lock = [], [], threading.RLock()
+        self._tuner, self._parts, self._lock = None, {}, threading.RLock()
         self.canvas = Canvas()
         self.controls = controls = SimpleNamespace(
             picture=Dropdown(options=["", *SCENES, *BUILT_IN], description="picture"),
@@ -90,17 +90,22 @@ class MaskPainter(VBox):
         self._change("load", mask)
 
     def load(self, name_or_path):
-        """Takes another picture: ``"drawn scene 0"``, or what ``load_photo`` takes. Its hole is empty.
+        """Takes another picture, ``"drawn scene 0"`` or what ``load_photo`` takes; its hole is empty, its dtype as before.
 
         Raises:
             FileNotFoundError, ValueError: as ``load_photo``.
         """
-        seed = SCENES.get(name_or_path)
-        self._take(load_photo(name_or_path) if seed is None else random_scenes(256, seed=seed))
+        seed = SCENES.get(name_or_path) if isinstance(name_or_path, str) else None
+        found = load_photo(name_or_path) if seed is None else random_scenes(256, seed=seed)
+        self._take(found.to(self.image))
+        self.controls.are_filled = True
+        self.controls.picture.value = name_or_path if name_or_path in self.controls.picture.options else ""
+        self.controls.path.value = ""
+        self.controls.are_filled = False
 
     def feed(self, tuner):
-        """Shows a button that hands the picture and its hole to a ``Tuner``."""
-        self._users.append(tuner)
+        """Shows a button that hands the picture and its hole to a ``Tuner``, in the place of the one before."""
+        self._tuner = tuner
         self.controls.use.layout.display = None
 
     def _take(self, image, mask=None):
@@ -145,8 +150,7 @@ class MaskPainter(VBox):
         self.controls.message.value = ""
         if not self.mask.any():
             raise ValueError("the hole is empty; expected at least one stroke")
-        for tuner in self._users:
-            tuner.set_picture(self.image, self.mask)
+        self._tuner.set_picture(self.image, self.mask)
 
     @shown
     def _choose_picture(self, change):
@@ -154,24 +158,40 @@ class MaskPainter(VBox):
             self.controls.message.value = ""
             self.load(change["new"].strip())
 
-    @shown
     def _from_page(self, _, message, buffers):
         if "points" in message:
-            points, canvas = message["points"], self.canvas
-            if canvas.rectangle:
-                self._change("rectangle", points[0], points[-1], canvas.erases)
-            else:
-                self._change("stroke", points, canvas.width, canvas.erases)
+            self._draw(message)
+            self.canvas.send({"painted": True})  # the page takes away what it has drawn itself, whatever came of it
         elif "file" in message:
-            self._parts = [*(self._parts if message["part"] else []), bytes(buffers[0])]
-            if message["part"] + 1 == message["parts"]:
-                file, self._parts = io.BytesIO(b"".join(self._parts)), []
-                file.name = message["file"]
-                self.controls.message.value = ""
-                if message["kind"] == "photo":
-                    self._take(load_photo(file))
-                else:
-                    self._change("load", load_mask(file))
+            self._receive(message, bytes(buffers[0]))
+
+    @shown
+    def _draw(self, stroke):
+        if stroke["size"] != self.canvas.size:
+            return  # of the picture before
+        if stroke["rectangle"]:
+            self._change("rectangle", stroke["points"][0], stroke["points"][-1], stroke["erases"])
+        else:
+            self._change("stroke", stroke["points"], stroke["width"], stroke["erases"])
+
+    @shown
+    def _receive(self, message, part):
+        kind = message["kind"]
+        parts = self._parts[kind] = [*(self._parts.get(kind, []) if message["part"] else []), part]
+        if sum(map(len, parts)) > LARGEST_FILE:
+            del self._parts[kind]
+            raise ValueError(f"{message['file']} has more than {LARGEST_FILE / 2**20:.0f} MB")
+        if message["part"] + 1 < message["parts"]:
+            return
+        file = io.BytesIO(b"".join(self._parts.pop(kind)))
+        self.controls.message.value = ""
+        try:
+            if kind == "photo":
+                self.load(file)
+            else:
+                self._change("load", load_mask(file))
+        except ValueError as error:
+            raise ValueError(f"{message['file']}: {error}") from error
 
     def _connect(self):
         controls = self.controls

@@ -73,7 +73,7 @@ class Painting:
         """What to lay over the picture: the hole in its colour, the rest transparent; at most ``SHOWN_SIDE`` px, a bit each."""
         shown = self._mask.copy()
         shown.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BOX)
-        bits = shown.point(lambda value: value > 127, mode="1")
+        bits = shown.point(lambda value: value > 0, mode="1")  # a hole never shrinks, or a thin one would not be seen
         palette = Image.fromarray(np.asarray(bits, dtype=np.uint8), mode="P")
         palette.putpalette([0, 0, 0, *HOLE_COLOUR.tolist()])
         file = io.BytesIO()

@@ -15,12 +15,13 @@ from dataclasses import asdict, dataclass, field, fields, replace
 
 import numpy as np
 import torch
+from PIL import Image
 
 from refine_lib.device import describe, release_idle_threads, return_free_memory
 from refine_lib.masks import paste
 from refine_lib.metrics import hole_l1
-from refine_lib.photos import to_image, to_pixels
-from refine_lib.pyramid import downscale, level_sizes, resize
+from refine_lib.photos import to_pixels
+from refine_lib.pyramid import downscale, level_sizes
 from refine_lib.refine import NothingToRefine, multiscale_inpaint, predict_and_refine
 from refine_lib.split import device_of
 from refine_lib.steps import work_of
@@ -173,6 +174,7 @@ class Runner:
 
     Attributes:
         device: that it computes on, and the versions: a line.
+        pace: seconds that an iteration takes for a pixel, by a measurement beforehand; None as long as there is none.
         runs: every run so far, the latest last. The ``N_PICTURES`` latest have their picture.
         plain: the picture of one plain pass, (H, W, 3) of uint8, or None as long as it is not made.
         plain_error: its mean absolute difference in the hole to what the image holds there, or None.
@@ -182,7 +184,7 @@ class Runner:
     def __init__(self, image, mask, model, on_change=lambda: None, after=None):
         self._inputs, self._on_change = (image, mask, model), on_change
         self.device = describe(device_of(model, image.device))
-        self._pace = None  # seconds a pixel of an iteration
+        self.pace = None
         self.runs = []
         self.plain, self.plain_error = None, None
         self.message, self.details = "", ""
@@ -221,7 +223,7 @@ class Runner:
 
     def seconds_for(self, settings):
         """About how long a run will take: by the pace of the latest run, or of a few iterations on a small part."""
-        pace = next((run.seconds_per_pixel for run in reversed(self.runs) if run.is_over and run.seconds_per_pixel), self._pace)
+        pace = next((run.seconds_per_pixel for run in reversed(self.runs) if run.is_over and run.seconds_per_pixel), self.pace)
         if pace is None:
             return None
         height, width = self._inputs[0].shape[-2:]
@@ -236,7 +238,10 @@ class Runner:
 
     def _do_all(self):
         while True:
-            self._jobs[0]()  # it stays in the row until it is done: that is what tells ``_do`` that there is a thread
+            try:
+                self._jobs[0]()  # it stays in the row until it is done: that is what tells ``_do`` that there is a thread
+            except Exception:
+                traceback.print_exc()  # a run tells by itself what goes wrong in it, so this is a fault in here
             if len(self._jobs) == 1:
                 return_free_memory()
             with self._jobs_lock:
@@ -247,7 +252,7 @@ class Runner:
     def _prepare(self):
         image, mask, model = self._inputs
         try:
-            self._pace = measure_pace(image, model)
+            self.pace = measure_pace(image, model)
             self._on_change()
             device = device_of(model, image.device)
             with torch.no_grad():
@@ -281,13 +286,17 @@ class Runner:
             state = "stopped" if run.result.stopped else "finished"
         except Exception as error:
             run.message, run.details = f"{type(error).__name__}: {error}", traceback.format_exc()
-            if run.pixels is not None:  # what there was before it went wrong, in the full size
-                so_far = resize(to_image(run.pixels).to(image), image.shape[-2:])
-                run.pixels = to_pixels(paste(so_far, image[:1], mask[:1]))
+            if (
+                run.pixels is not None
+            ):  # what there was before it went wrong, in the full size; not by torch: it may lack memory
+                so_far = Image.fromarray(run.pixels).resize(image.shape[:1:-1], Image.Resampling.BILINEAR)
+                run.pixels = np.where(to_pixels(mask)[..., None] > 0, np.asarray(so_far), to_pixels(image))
         finally:
             run._ended, run.state = time.perf_counter(), state
-            self._on_change()
-            run._over.set()
+            try:
+                self._on_change()
+            finally:
+                run._over.set()
 
 
 RUNNERS = weakref.WeakSet()

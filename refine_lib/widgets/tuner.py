@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict
 
 from IPython import get_ipython
-from ipywidgets import VBox
+from ipywidgets import VBox, Widget
 
 from refine_lib.checks import check_image_and_mask, check_settings, check_smallest_scale
 from refine_lib.device import release_idle_threads
@@ -15,7 +15,7 @@ from refine_lib.split import check_model
 from refine_lib.widgets import draw
 from refine_lib.widgets.controls import Controls
 from refine_lib.widgets.display import Display
-from refine_lib.widgets.runs import Runner, Settings
+from refine_lib.widgets.runs import N_PICTURES, Runner, Settings
 from refine_lib.widgets.shown import shown
 
 DRAWING = 0.2  # share of a run's time that drawing may take
@@ -42,6 +42,8 @@ class Tuner(VBox):
     ):
         check_image_and_mask(image, mask)
         check_model(model, image.dtype)
+        check_smallest_scale(smallest_scale)
+        check_settings(lr, n_iters, erosion, loss, None)
         self._model, self._lock, self._runner = model, threading.RLock(), None
         self.controls = Controls(self._lock, show_error)
         super().__init__(self.controls.rows())
@@ -108,6 +110,16 @@ class Tuner(VBox):
         """Waits until nothing is computed, or for some seconds at most. Returns whether that is so."""
         return self._runner.wait(timeout)
 
+    def close(self):
+        """Stops what is computed, takes the panel off the page and lets go of its pictures."""
+        if getattr(self, "_runner", None) is not None:  # ipywidgets closes what was not even made whole
+            self._runner.stop()
+            for widget in (*vars(self.controls).values(), *self.children):
+                if isinstance(widget, Widget):
+                    widget.unobserve_all()
+                    widget.close()
+        super().close()
+
     def save_settings(self, path, run=None):
         """Writes settings and outcome of a run, the latest or the one given, as JSON: ``Settings.from_json`` reads them.
 
@@ -137,9 +149,13 @@ class Tuner(VBox):
         self._display.runs(self.settings, self._runner)
 
     def _run_to_save(self, run, with_picture=False):
-        run = run or next((run for run in reversed(self.runs) if run.is_over), None)
-        if run is None or (with_picture and run.pixels is None):
-            raise ValueError("there is no run with a picture to save; expected one that is over")
+        over = [run for run in self.runs if run.is_over and not (with_picture and run.pixels is None)]
+        if run is None and over:
+            return over[-1]
+        if run is None or not run.is_over:
+            raise ValueError("there is no run to save yet; expected one that is over")
+        if with_picture and run.pixels is None:
+            raise ValueError(f"run {run.number} has no picture: it made none, or {N_PICTURES} runs came after it")
         return run
 
     # What the page does.
@@ -148,10 +164,14 @@ class Tuner(VBox):
     def _press_run(self, _):
         self.run()
 
-    @shown
     def _press_stop(self, _):
-        self.stop()
-        self.controls.status.value = "stopping after this iteration"
+        self.stop()  # before it waits for what is drawn just now
+        self._tell_that_it_stops()
+
+    @shown
+    def _tell_that_it_stops(self):
+        if self.runs and not self.runs[-1].is_over:
+            self.controls.status.value = "stopping after this iteration"
 
     @shown
     def _press_reset(self, _):
@@ -159,6 +179,10 @@ class Tuner(VBox):
 
     @shown
     def _turn(self, _):
+        self._display.estimate(self.settings, self._runner)
+
+    @shown
+    def _turn_what_the_loss_sees(self, _):
         self._display.settings(self.settings, self._runner)
 
     @shown
@@ -176,7 +200,7 @@ class Tuner(VBox):
 
     @shown
     def _choose_columns(self, _):
-        self._display.runs(self.settings, self._runner)
+        self._display.table(self._runner)
 
     @shown
     def _press_save_settings(self, _):
@@ -197,7 +221,7 @@ class Tuner(VBox):
     @shown
     def _follow(self):
         runner, run, now = self._runner, self._runner.latest, time.perf_counter()
-        what = (runner.plain is None, run and (run.number, run.state, run.level))
+        what = (runner, runner.pace is None, runner.plain is None, runner.message, run and (run.number, run.state, run.level))
         if what != self._drawn or now - self._drawn_at > self._drawing / DRAWING:
             self._display.runs(self.settings, self._runner)
             self._drawn, self._drawn_at = what, time.perf_counter()
@@ -205,8 +229,10 @@ class Tuner(VBox):
 
     def _connect(self):
         c = self.controls
-        for control in (c.lr, c.n_iters, c.erosion, c.smallest_scale, c.loss):
+        for control in (c.lr, c.n_iters, c.loss):
             control.observe(self._turn, "value")
+        for control in (c.erosion, c.smallest_scale):
+            control.observe(self._turn_what_the_loss_sees, "value")
         c.before.observe(self._choose_before, "value")
         c.chosen.observe(self._choose_run, "value")
         c.zoom.observe(self._choose_zoom, "value")

@@ -23,7 +23,7 @@ async function swap(picture, bytes) {
   picture.wanted = bytes;
   const next = new Image();
   next.src = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
-  await next.decode();
+  await next.decode().catch(() => {}); // then the browser shows that it is broken
   const old = picture.src;
   if (picture.wanted === bytes) picture.src = next.src;
   URL.revokeObjectURL(picture.src === next.src ? old : next.src);
@@ -109,11 +109,12 @@ function render({ model, el }) {
   };
   const shape = () => {
     whole.root.style.aspectRatio = model.get("aspect");
+    whole.root.style.maxWidth = `${512 * Math.min(model.get("aspect"), 1)}px`; // as large as what is sent, and no larger
     const [, , width, height] = model.get("box");
     zoom.root.style.aspectRatio = (model.get("aspect") * width) / height;
   };
   const follow = { "change:box": () => (placeAsTold(), shape()), "change:aspect": shape };
-  Object.assign(follow, { "change:before_name": name, "change:after_name": name, "msg:custom": download });
+  Object.assign(follow, { "change:before_name": name, "change:after_name": name });
   for (const event in follow) model.on(event, follow[event]);
   divide(), place(model.get("box")), name(), shape();
 
@@ -134,4 +135,10 @@ function download(message, buffers) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-export default { render };
+// Once for a model, however often it is shown.
+function initialize({ model }) {
+  model.on("msg:custom", download);
+  return () => model.off("msg:custom", download);
+}
+
+export default { initialize, render };

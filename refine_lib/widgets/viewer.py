@@ -44,10 +44,11 @@ class Viewer(anywidget.AnyWidget):
 
         Args:
             full_size: (H, W) of the picture in full, in pixels.
-            before, after: its name, and (h, w, 3) of uint8 in this size or a smaller one.
+            before, after: its name, and (h, w, 3) of uint8 in this size or a smaller one; None leaves what is shown.
         """
         with self.hold_sync():  # one message
             self._size, self.aspect = full_size, full_size[1] / full_size[0]
+            pictures = {place: named for place, named in pictures.items() if named[1] is not None}
             for place, (name, pixels) in pictures.items():
                 self._pixels[place] = pixels
                 setattr(self, f"{place}_name", name)
