@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from refine_lib.checks import check_image_and_mask, check_inpainted_low_res, check_settings, check_smallest_scale
+from refine_lib.featuremap import as_leaves
 from refine_lib.masks import erode, paste
+from refine_lib.probe import check_model, device_of
 from refine_lib.pyramid import build_pyramid, downscale, resize, whole_hole
-from refine_lib.split import as_leaves, check_model, device_of
 from refine_lib.steps import NOTHING_TO_MATCH, InpaintedLevel, Recorder, Result
 
 

@@ -1,45 +1,28 @@
 """A network cut in two: ``front`` makes the featuremap z, ``rear`` makes the picture from it, and z can be optimised.
 
-The cut is made at a layer of a ``Sequential``. A split network owns what its network wants to see: the value in the hole,
-the range of values, the multiple that sizes are padded to.
+A network that is a list of layers is cut between two of them; any other at layers that are named. A split network owns what
+its network wants to see: the value in the hole, the range of values, the multiple that sizes are padded to.
 """
 
+import difflib
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from refine_lib.checks import dtype_name
+from refine_lib.featuremap import Featuremap, shapes_of
+from refine_lib.networks.aotgan import AOTGenerator
 from refine_lib.networks.lama import LamaGenerator
-
-
-class Featuremap(tuple):
-    """z: the tensors that cross the cut, and the ``size`` (H, W) of the picture that they stand for.
-
-    A LaMa generator cut at its blocks has two, local (B, C1, H/8, W/8) and global (B, C2, H/8, W/8); a cut elsewhere has one.
-    """
-
-    def __new__(cls, tensors, size):
-        self = super().__new__(cls, tensors)
-        self.size = tuple(size)
-        return self
-
-    def __getnewargs__(self):
-        return tuple(self), self.size
-
-    @property
-    def nbytes(self):
-        """Memory of the tensors, in bytes."""
-        return sum(t.nbytes for t in self)
-
-    def __repr__(self):
-        shapes = ", ".join(str(tuple(t.shape)) for t in self)
-        return f"Featuremap({shapes}; {self.nbytes / 2**20:.1f} MB)"
+from refine_lib.probe import check_gradient, check_repeatable, small_picture
+from refine_lib.record import record
 
 
 class SplitNetwork(nn.Module):
-    """A network as ``front`` and ``rear``, made by ``split_network``. Its weights are frozen; only z moves."""
+    """A list of layers as ``front`` and ``rear``, made by ``split_network``. Its weights are frozen; only z moves.
+
+    ``print(model)`` shows the cut, and the shapes and the memory of z.
+    """
 
     def __init__(self, layers, at, hole_value, value_range, multiple):
         super().__init__()
@@ -87,78 +70,115 @@ class SplitNetwork(nn.Module):
         x = z if isinstance(z, torch.Tensor) else z[0] if len(z) == 1 else tuple(z)
         for layer in self.layers[self.at :]:
             x = layer(x)
-        height, width = z.size if isinstance(z, Featuremap) else x.shape[-2:]
-        low, high = self.value_range
-        return (x[..., :height, :width] - low) / (high - low)
+        return self._as_picture(x, getattr(z, "size", None))
 
     def forward(self, image, mask):
         """The plain prediction, (B, 3, H, W): ``rear(front(image, mask))``."""
         return self.rear(self.front(image, mask))
 
-    def __repr__(self):
-        def part(layers):
-            return f"{len(layers)} layers, {sum(p.numel() for p in layers.parameters()):,} parameters"
+    def _as_picture(self, x, size):
+        height, width = size or x.shape[-2:]
+        low, high = self.value_range
+        return (x[..., :height, :width] - low) / (high - low)
 
+    def __repr__(self):
         front, rear = self.layers[: self.at], self.layers[self.at :]
         cut = f"before layer {self.at} ({type(rear[0]).__name__})" if len(rear) else "behind the last layer"
-        return f"SplitNetwork, cut {cut}\n  front: {part(front)}\n  rear:  {part(rear)}"
+        return "\n".join(
+            [
+                f"SplitNetwork, cut {cut}",
+                f"  front: {len(front)} layers, {_n_parameters(front):,} parameters",
+                f"  z:     {_describe(self)}",
+                f"  rear:  {len(rear)} layers, {_n_parameters(rear):,} parameters",
+            ]
+        )
 
 
-def split_network(network, at=None, hole_value=0.0, value_range=(0.0, 1.0), multiple=None):
+class NamedSplitNetwork(SplitNetwork):
+    """Any network as ``front`` and ``rear``, cut before the layers named ``at``, a tuple; otherwise a ``SplitNetwork``.
+
+    The rear is what those layers do and all that follows from it; z is whatever crosses over to it, skip connections
+    included. What the network does is followed anew for each picture, so that it may depend on the picture's size.
+    """
+
+    def __init__(self, network, at, hole_value, value_range, multiple):
+        super().__init__(nn.Sequential(), at, hole_value, value_range, multiple)
+        self.network = network.eval().requires_grad_(False)
+
+    def front(self, image, mask):
+        """As in ``SplitNetwork``; z has a tensor for each one that crosses the cut. It has no gradient to the picture."""
+        followed = record(self.network, self.network_input(image, mask), self.at)
+        return Featuremap(followed.z, image.shape[-2:], followed)
+
+    def rear(self, z):
+        """As in ``SplitNetwork``, but z must be what ``front`` gave, or tensors in its place (``Featuremap.record``)."""
+        if getattr(z, "record", None) is None:
+            raise TypeError(f"z is a {type(z).__name__}; expected the Featuremap that front gave")
+        return self._as_picture(z.record.run(z), z.size)
+
+    def forward(self, image, mask):
+        """The plain prediction, (B, 3, H, W)."""
+        return self._as_picture(self.network(self.network_input(image, mask)), image.shape[-2:])
+
+    def __repr__(self):
+        z = small_picture(self)[1]
+        n_rear = z.record.n_parameters
+        return "\n".join(
+            [
+                f"SplitNetwork, cut before {' and '.join(self.at)}",
+                f"  front: {_n_parameters(self.network) - n_rear:,} parameters",
+                f"  z:     {_describe(self)}",
+                *(f"           {name:12} {shape}" for name, shape in zip(z.record.sources, shapes_of(z), strict=True)),
+                f"  rear:  {len(z.record.calls)} calls of torch, {n_rear:,} parameters",
+            ]
+        )
+
+
+def split_network(network, at=None, hole_value=None, value_range=None, multiple=None):
     """Cuts a network in two, so that the featuremap between can be optimised. It freezes the network's weights.
 
     Args:
-        network: a ``LamaGenerator``, or an ``nn.Sequential`` that takes (B, 4, H, W), image and mask, to (B, 3, H, W).
-        at: the layer that the rear begins with, as index or as name; 0 is before all, ``len(layers)`` behind all. None is
-            the paper's choice for a LaMa generator, before the first residual block.
-        hole_value: what the network sees in the hole, in the network's own range.
-        value_range: of the network's image, in and out.
+        network: any module that takes one tensor (B, 4, H, W), image and mask, to (B, 3, H, W).
+        at: where the rear begins. For a list of layers (``nn.Sequential``, ``LamaGenerator``, ``AOTGenerator``) the index or
+            the name of a layer; 0 is before all, ``len(layers)`` behind all. For any other network, or a layer within a layer,
+            its name as in ``network.named_modules()``, or several names: z is then whatever crosses the cut before them,
+            skip connections included. None is the paper's choice for LaMa and AOT-GAN, before the first residual block.
+        hole_value: what the network sees in the hole, in the network's own range. None asks the network, else 0.
+        value_range: of the network's image, in and out. None asks the network, else (0, 1).
         multiple: height and width are padded to a multiple of this by reflection at the right and the bottom, and the
-            prediction is cropped. None asks the network (8 for LaMa), else 1.
+            prediction is cropped. None asks the network (8 for LaMa, 4 for AOT-GAN), else 1.
 
     Returns:
         A ``SplitNetwork``: ``front(image, mask)``, ``rear(z)``, and ``model(image, mask)`` for both.
 
     Raises:
-        TypeError: where the network is of another kind.
-        ValueError: where there is no such layer, or a small picture shows that the network does not return a picture of
-            the same size, or breaks the gradient.
+        TypeError: where the network is no module.
+        ValueError: where there is no such layer, or the cut is none, or a small picture shows that the network does not return
+            a picture of the same size, has side effects, or breaks the gradient.
 
     Source: the front and rear of Algorithm 1; for LaMa the cut of the authors' code.
     """
-    layers = network.model if isinstance(network, LamaGenerator) else network
-    if not isinstance(layers, nn.Sequential):
-        raise TypeError(f"network is a {type(network).__name__}; expected a LamaGenerator or an nn.Sequential")
-    if at is None and not hasattr(network, "first_block"):
-        raise ValueError(f"at is None, which only a LamaGenerator knows; expected a layer, 0 to {len(layers)} or a name")
-    at = network.first_block if at is None else _find_layer(layers, at)
-    low, high = value_range
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network is a {type(network).__name__}; expected an nn.Module")
+    hole_value = getattr(network, "hole_value", 0.0) if hole_value is None else hole_value
+    low, high = getattr(network, "value_range", (0.0, 1.0)) if value_range is None else value_range
     if not low < high:
-        raise ValueError(f"value_range is {value_range!r}; expected (low, high) with low below high")
+        raise ValueError(f"value_range is {(low, high)!r}; expected (low, high) with low below high")
     multiple = getattr(network, "multiple", 1) if multiple is None else multiple
     if not isinstance(multiple, int) or multiple < 1:
         raise ValueError(f"multiple is {multiple!r}; expected a whole number of 1 or more pixels")
+    convention = float(hole_value), (float(low), float(high)), multiple
 
-    model = SplitNetwork(layers, at, float(hole_value), (float(low), float(high)), multiple)
-    _check_gradient(model)
+    layers = _layers_of(network)
+    at = getattr(network, "first_block", None) if at is None and layers is not None else at
+    place = _place_among(layers, at)
+    if place is not None:
+        model = SplitNetwork(layers, place, *convention)
+    else:
+        model = NamedSplitNetwork(network, _check_names(network, layers, at), *convention)
+    check_repeatable(model)
+    check_gradient(model)
     return model
-
-
-def check_model(model, dtype, device=None):
-    """Raises unless model is a split network of this dtype, on this device, whose prediction has a derivative by z.
-
-    Nothing larger than 64 px is computed: the network is shown a small grey picture.
-    """
-    for part in ("front", "rear", "__call__"):
-        if not callable(getattr(model, part, None)):
-            raise TypeError(f"model is a {type(model).__name__} without .{part}; expected split_network(network)")
-    weights = _weights(model)
-    if weights is not None and weights.dtype != dtype:
-        wanted = f"expected the same: model.to({dtype}) or image.to({weights.dtype}), and the mask likewise"
-        raise TypeError(f"model is {dtype_name(weights.dtype)} and image is {dtype_name(dtype)}; {wanted}")
-    if weights is not None and device is not None and weights.device != device:
-        raise ValueError(f"model is on {weights.device} and image on {device}; expected the same device")
-    _check_gradient(model, dtype)
 
 
 @dataclass(frozen=True)
@@ -177,95 +197,81 @@ class Layer:
 
 @torch.no_grad()
 def trace(model, image, mask):
-    """Runs a split network layer by layer and tells what each one gives.
+    """Runs a split network and tells what each of its layers gives.
 
     Args:
         model: a ``SplitNetwork``.
         image, mask: as in ``SplitNetwork.front``.
 
     Returns:
-        A list of ``Layer``, in the order in which they run.
+        A list of ``Layer``, in the order in which they run. For a list of layers these are its own; for another network those
+        that have no layers within.
     """
-    x, found = model.network_input(image, mask), []
-    for index, layer in enumerate(model.layers):
-        x = layer(x)
-        tensors = x if isinstance(x, tuple) else (x,)
+    found = []
+
+    def hook(layer, args, output):
+        tensors = output if isinstance(output, tuple) else (output,)
         shapes = tuple(tuple(t.shape) for t in tensors)
-        found.append(Layer(index, type(layer).__name__, shapes, sum(t.nbytes for t in tensors)))
+        found.append(Layer(len(found), names[layer], shapes, sum(t.nbytes for t in tensors)))
+
+    if isinstance(model, NamedSplitNetwork):
+        names = {layer: name for name, layer in model.network.named_modules() if not list(layer.children())}
+    else:
+        names = {layer: type(layer).__name__ for layer in model.layers}
+    hooks = [layer.register_forward_hook(hook) for layer in names]
+    try:
+        model(image, mask)
+    finally:
+        for handle in hooks:
+            handle.remove()
     return found
 
 
-def as_leaves(z):
-    """A copy of z that an optimiser can move: its tensors, detached and with gradients, as a list; and z made of them.
-
-    The z that comes back is a plain tensor or tuple: the rear then keeps the network's padding.
-    """
-    leaves = [t.detach().clone().requires_grad_() for t in ((z,) if isinstance(z, torch.Tensor) else z)]
-    return leaves, (leaves[0] if isinstance(z, torch.Tensor) else tuple(leaves))
-
-
-def device_of(model, default):
-    """The device that a model's weights are on; ``default`` for a model without any."""
-    weights = _weights(model)
-    return default if weights is None else weights.device
+def _layers_of(network):
+    """The layers of a network that is a list of them, as an ``nn.Sequential``; None for another."""
+    if isinstance(network, LamaGenerator | AOTGenerator):
+        return network.layers
+    is_list = isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward
+    return network if is_list else None
 
 
-def _weights(model):
-    return next(iter(model.parameters()), None) if hasattr(model, "parameters") else None
-
-
-def _check_gradient(model, dtype=torch.float32):
-    if torch.is_inference_mode_enabled():
-        raise RuntimeError("torch.inference_mode() is on, and refinement needs gradients; torch.no_grad() would do")
-    multiple = getattr(model, "multiple", 1)
-    size = -(-64 // multiple) * multiple
-    weights = _weights(model)
-    options = {"dtype": dtype} if weights is None else {"dtype": weights.dtype, "device": weights.device}
-    image = torch.full((1, 3, size, size), 0.5, **options)
-    mask = torch.zeros_like(image[:, :1])
-    mask[..., size // 4 : size // 2, size // 4 : size // 2] = 1
-    with torch.no_grad():
-        z = model.front(image, mask)
-    leaves, z = as_leaves(z)
-    with torch.enable_grad():
-        prediction = model.rear(z)
-        total = prediction.sum()
-    if prediction.shape != image.shape or prediction.dtype != image.dtype:
-        given, made = (f"{dtype_name(t.dtype)} {tuple(t.shape)}" for t in (image, prediction))
-        raise ValueError(f"the network turns a picture of {given} into {made}; expected the same shape and dtype")
-    if not prediction.isfinite().all():
-        raise ValueError("the network's prediction on a plain grey picture is not finite; are its weights whole?")
-    gradients = [None] * len(leaves)
-    if total.requires_grad:
-        gradients = torch.autograd.grad(total, leaves, allow_unused=True)
-    for i, gradient in enumerate(gradients):
-        if gradient is None:
-            raise ValueError(
-                f"the network breaks the gradient: no derivative of its output reaches tensor {i} of the {len(leaves)} in z."
-                " Look behind the split for .detach(), torch.no_grad() or .numpy()"
-            )
-        if not gradient.isfinite().all():
-            raise ValueError("the network breaks the gradient: the prediction's derivative by z is not finite")
-    if not any(gradient.any() for gradient in gradients):  # dead or saturated, which other pictures may not be, or broken
-        with torch.no_grad():
-            moved = [1.1 * t + 0.1 for t in leaves]
-            nearby = model.rear(tuple(moved) if isinstance(z, tuple) else moved[0])
-        saturated = ((prediction < 1e-6) | (prediction > 1 - 1e-6)).all()
-        if saturated or torch.allclose(nearby, prediction, atol=1e-3):
-            return
-        raise ValueError("the network breaks the gradient: the prediction's derivative by z is zero everywhere; does it round?")
-
-
-def _find_layer(layers, at):
-    names = [name for name, _ in layers.named_children()]
-    if isinstance(at, str):
-        name = at.removeprefix("model.")
-        if name not in names:
-            raise ValueError(f"at is {at!r}; expected the name of a layer, one of {', '.join(names)}")
-        return names.index(name)
-    if isinstance(at, bool) or not isinstance(at, int) or not 0 <= at <= len(layers):
-        raise ValueError(f"at is {at!r}; expected the index of a layer, 0 to {len(layers)}, or its name")
+def _place_among(layers, at):
+    """The index of a layer in a list of layers; None where ``at`` is the name of something else."""
+    if isinstance(at, str | list | tuple):
+        names = [] if layers is None else [name for name, _ in layers.named_children()]
+        name = at.removeprefix("model.") if isinstance(at, str) else None
+        return names.index(name) if name in names else None
+    n_layers = -1 if layers is None else len(layers)
+    if isinstance(at, bool) or not isinstance(at, int) or not 0 <= at <= n_layers:
+        index = "" if layers is None else f"the index of a layer, 0 to {n_layers}, or "
+        raise ValueError(f"at is {at!r}; expected {index}the name of a layer, or several names")
     return at
+
+
+def _check_names(network, layers, at):
+    """The names as a tuple, each that of a layer within the network."""
+    names = (at,) if isinstance(at, str) else tuple(at)
+    known = [name for name, _ in network.named_modules() if name]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known) or [n for n, _ in network.named_children()]
+            raise ValueError(f"at is {name!r}; expected the name of a layer, for instance {', '.join(near[:8])}")
+    if not names:
+        raise ValueError("at is empty; expected the name of a layer, or several")
+    return names
+
+
+def _n_parameters(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+def _describe(model):
+    """Shapes and memory of z, for a line of text."""
+    (image, _), z = small_picture(model)
+    memory = z.nbytes * (1024 / image.shape[-1]) ** 2
+    n_tensors = f"{len(z)} tensors" if len(z) > 1 else "1 tensor"
+    shapes = n_tensors if isinstance(model, NamedSplitNetwork) else " + ".join(shapes_of(z))
+    return f"{shapes}, {memory / 2**20:.0f} MB for 1024 x 1024 px"
 
 
 def _pad(x, multiple):

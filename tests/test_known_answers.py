@@ -9,6 +9,8 @@ from conftest import TESTS, known_answer
 from formula import fill_by_formula
 
 from refine_lib import LamaGenerator, build_pyramid, erode, multiscale_inpaint, predict_and_refine, split_network
+from refine_lib.masks import paste
+from refine_lib.networks.aotgan import AOTGenerator
 from refine_lib.pyramid import whole_hole
 
 CASES = ["square_three_levels", "odd_size", "thin_mask_erodes_to_nothing", "one_level_only", "one_step_large_rate"]
@@ -100,3 +102,22 @@ def test_the_full_width_forward_pass(name):
     before = known["before_sigmoid"]
     assert difference(x[0], before) < TOLERANCE * np.abs(before).max()
     assert difference(prediction[0], known["prediction"]) < TOLERANCE
+
+
+def test_every_name_and_shape_of_aot_gan():
+    wanted = json.loads((TESTS / "known_answers" / "aotgan_keys.json").read_text())
+    with torch.device("meta"):
+        state = AOTGenerator().state_dict()
+    assert [(key, list(value.shape)) for key, value in state.items()] == list(wanted.items())
+
+
+def test_the_full_width_forward_pass_of_aot_gan():
+    known = known_answer("aotgan_forward")
+    model = split_network(fill_by_formula(AOTGenerator()))
+    (z,) = model.front(known["image"], known["mask"])
+    assert difference(z[0, :8, :4, :4], known["featuremap_corner"]) < TOLERANCE
+    assert np.allclose([z.mean().item(), z.std().item()], known["featuremap_mean_std"], rtol=1e-3)
+    with torch.no_grad():
+        prediction = model(known["image"], known["mask"])
+    assert difference(prediction[0], known["prediction"]) < TOLERANCE
+    assert difference(paste(prediction, known["image"], known["mask"])[0], known["composited"]) < TOLERANCE

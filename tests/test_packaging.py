@@ -74,7 +74,7 @@ def test_make_kernel_registers_a_kernel_that_cannot_fall_back(tmp_path):
 
 def test_the_library_loads_without_the_notebooks_extras():
     """A bare ``pip install`` is enough for the five lines of the README."""
-    extras = ("skimage", "ipywidgets", "nbformat", "nbclient", "nbconvert", "jupyterlab", "kornia", "scipy")
+    extras = ("skimage", "ipywidgets", "nbformat", "nbclient", "nbconvert", "jupyterlab", "kornia")
     hide = "import sys; sys.modules.update(dict.fromkeys({!r}, None)); import refine_lib; refine_lib.load_network(device='cpu')"
     run = subprocess.run([sys.executable, "-c", hide.format(extras)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -1,13 +1,37 @@
-"""Photos and masks as tensors, and back."""
+"""Photos and masks as tensors, and back; photo files with all that they hold."""
+
+import struct
+import zlib
+from io import BytesIO
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from conftest import picture
 from PIL import Image
+from skimage import data
 
-from refine_lib import random_scenes, stroke_masks
-from refine_lib.photos import BUILT_IN, load_mask, load_photo, save_photo, to_pixels
+from refine_lib import photos, random_scenes, stroke_masks
+from refine_lib.exif import upright
+from refine_lib.photos import (
+    BUILT_IN,
+    check_holds,
+    check_output,
+    load_mask,
+    load_photo,
+    read_hole,
+    read_photo,
+    save_photo,
+    to_image,
+    to_pixels,
+    write_photo,
+)
+
+PIXELS = data.chelsea()[:96, 100:228]
+DEEP = PIXELS[..., 1] * np.uint16(257) ^ np.uint16(77)  # 16-bit grey
+HOLE = np.zeros((96, 128), bool)
+HOLE[30:60, 40:80] = True
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -54,3 +78,250 @@ def test_nothing_is_written_over(tmp_path):
     with pytest.raises(FileExistsError, match="a.png', which is there already; expected a new name"):
         save_photo(random_scenes(32, seed=2), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_pixels_of_16_bits_and_grey_ones_come_back_bit_for_bit():
+    assert np.array_equal(to_pixels(to_image(DEEP)[:, :1], np.uint16), DEEP)
+    assert np.array_equal(to_pixels(to_image(PIXELS)), PIXELS)
+    every_value = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    assert np.array_equal(to_pixels(to_image(every_value)[:, :1], np.uint16), every_value)
+    grey = to_image(PIXELS[..., 0])
+    assert grey.shape == (1, 3, 96, 128) and torch.equal(grey[:, 0], grey[:, 2])
+
+
+def camera_exif(orientation=6, size=(128, 96), order="<"):
+    """EXIF data as a camera lays them out: two directories, notes of the maker that point into the data, and a thumbnail."""
+
+    def entry(tag, kind, count, value):
+        value = value if isinstance(value, bytes) else struct.pack(order + ("H2x" if kind == 3 else "I"), value)
+        return struct.pack(order + "HHI", tag, kind, count) + value
+
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
+    details = 8 + 2 + 3 * 12 + 4  # behind the head and the main directory, of three entries
+    following = details + 2 + 3 * 12 + 4
+    after = following + 2 + 2 * 12 + 4
+    name, notes, thumbnail = "Jürgen\0".encode(), b"notes of the maker", b"\xff\xd8what was in the hole\xff\xd9"
+    directories = [
+        [entry(0x010F, 2, len(name), after), entry(0x0112, 3, 1, orientation), entry(0x8769, 4, 1, details)],
+        [entry(0x927C, 7, len(notes), after + len(name)), entry(0xA002, 4, 1, size[0]), entry(0xA003, 3, 1, size[1])],
+        [entry(0x0201, 4, 1, after + len(name + notes)), entry(0x0202, 4, 1, len(thumbnail))],
+    ]
+    laid_out = [struct.pack(order + "H", len(d)) + b"".join(d) for d in directories]
+    nexts = [struct.pack(order + "I", n) for n in (following, 0, 0)]
+    return b"Exif\0\0" + head + b"".join(d + n for d, n in zip(laid_out, nexts, strict=True)) + name + notes + thumbnail
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_exif_data_lose_orientation_and_thumbnail_and_nothing_moves(order):
+    before = camera_exif(order=order)
+    after = upright(before, (96, 128))
+    assert len(after) == len(before)
+    for kept in ("Jürgen".encode(), b"notes of the maker"):
+        assert after.index(kept) == before.index(kept)
+    assert b"what was in the hole" in before and b"what was in the hole" not in after
+    read = Image.Exif()
+    read.load(after)
+    details = read.get_ifd(0x8769)
+    assert set(read) == {0x010F, 0x8769} and not read.get_ifd(1)
+    assert (details[0xA002], details[0xA003]) == (96, 128) and details[0x927C] == b"notes of the maker"
+    assert upright(after, (96, 128)) == after and upright(b"", (1, 1)) == b""
+    with pytest.raises(ValueError, match="the EXIF data are damaged"):
+        upright(before[:40], (96, 128))
+    with pytest.raises(ValueError, match="the EXIF data are damaged"):
+        upright(b"Exif\0\0no TIFF", (96, 128))
+
+
+def png_of_16_bits(pixels):
+    """A PNG file of uint16 pixels (H, W, 3), which Pillow reads as 8 bits and does not write."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def in_file(pixels, format, mode=None, **notes):
+    """The bytes of a file that Pillow writes."""
+    file = BytesIO()
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(file, format, **notes)
+    return file.getvalue()
+
+
+def tiff(pixels, **layout):
+    file = BytesIO()
+    tifffile.imwrite(file, pixels, metadata=None, **layout)
+    return file.getvalue()
+
+
+FRAMES = {"save_all": True, "append_images": [Image.fromarray(PIXELS[::-1].copy())]}
+REFUSED = {
+    "no picture": (b"a letter", "cannot be read as a picture"),
+    "cut off": (in_file(PIXELS, "JPEG")[:2000], "cannot be read as a picture: image file is truncated"),
+    "CMYK": (in_file(PIXELS, "TIFF", "CMYK"), "has CMYK colours; expected RGB or grey: convert it first"),
+    "CMYK JPEG": (in_file(PIXELS, "JPEG", "CMYK"), "has CMYK colours"),
+    "floats": (tiff(DEEP.astype(np.float32)), "has 32-bit fractions; expected RGB or grey"),
+    "integers": (tiff(DEEP.astype(np.int32)), "has 32-bit whole numbers"),
+    "deep PNG": (png_of_16_bits(PIXELS * np.uint16(257)), "has 16 bits a channel; expected 8, or 16 in grey: save a copy of 8"),
+    "deep TIFF": (tiff(PIXELS * np.uint16(257), photometric="rgb"), "has 16 bits a channel; expected 8, or 16 in grey"),
+    "white is 0": (tiff(DEEP, photometric="miniswhite"), "is 16-bit grey with 0 for white, or a transparent value"),
+    "a transparent grey": (in_file(DEEP, "PNG", transparency=9), "is 16-bit grey with 0 for white, or a transparent value"),
+    "animation": (in_file(PIXELS, "GIF", **FRAMES), "holds 2 pictures, pages or an animation; expected one"),
+    "moving PNG": (in_file(PIXELS, "PNG", **FRAMES), "holds 2 pictures"),
+    "pages": (in_file(PIXELS, "TIFF", **FRAMES), "holds 2 pictures"),
+    "raw": (tiff(PIXELS, photometric="rgb", subfiletype=1), "begins with a small copy, as a camera's raw files do; develop it"),
+    "small": (in_file(PIXELS[:12], "PNG"), "is 128 px wide and 12 px high; expected at least 16 px a side"),
+    "bad EXIF": (in_file(PIXELS, "PNG", exif=camera_exif()[:40]), "cannot be read as a picture"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.filterwarnings("ignore:(Truncated|Corrupt|Tag data)")
+def test_a_photo_of_which_something_would_be_lost_is_refused_in_words(case, tmp_path):
+    content, words = REFUSED[case]
+    (tmp_path / "photo").write_bytes(content)
+    with pytest.raises(ValueError, match=words) as raised:
+        read_photo(tmp_path / "photo")
+    assert str(tmp_path / "photo") in str(raised.value)
+
+
+def test_a_photo_comes_from_a_path_a_file_or_a_picture(tmp_path):
+    content = in_file(PIXELS, "JPEG", exif=camera_exif(), dpi=(300, 300))
+    (tmp_path / "photo.jpg").write_bytes(content)
+    opened = Image.open(BytesIO(content))
+    for source in (tmp_path / "photo.jpg", str(tmp_path / "photo.jpg"), BytesIO(content), opened):
+        photo = read_photo(source)
+        assert photo.image.size == (96, 128) and photo.stored_size == (128, 96)
+        assert photo.notes["exif"] == upright(camera_exif(), (96, 128)) and photo.notes["dpi"] == (300, 300)
+    assert opened.getexif()[0x0112] == 6 and opened.size == (128, 96)  # the caller's own is left as it was
+    assert read_photo(Image.fromarray(PIXELS)).name == "the file"
+    with pytest.raises(FileNotFoundError, match="photo is 'cat.jpg'; expected the path of a picture"):
+        read_photo("cat.jpg")
+
+
+def test_of_a_phones_several_pictures_in_one_jpeg_the_first_is_taken():
+    photo = read_photo(BytesIO(in_file(PIXELS, "MPO", **FRAMES)))
+    assert np.array_equal(np.asarray(photo.image), np.asarray(Image.open(BytesIO(in_file(PIXELS, "JPEG")))))
+
+
+MASKS = {
+    "1": HOLE,
+    "L": HOLE.astype(np.uint8) * 200,
+    "I;16": HOLE.astype(np.uint16) * 50000,
+    "LA": np.dstack([HOLE * 255, HOLE * 0 + 255]).astype(np.uint8),
+    "RGB": HOLE[..., None] * np.array([255, 255, 240], np.uint8),
+    "opaque": HOLE[..., None] * np.array([255, 255, 255, 0], np.uint8) + np.array([0, 0, 0, 255], np.uint8),
+    "drawn in black": np.dstack([np.zeros((96, 128, 3)), HOLE * 255]).astype(np.uint8),
+    "drawn in red, clear is white": np.where(HOLE[..., None], [200, 0, 0, 255], [255, 255, 255, 0]).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_a_mask_may_be_of_any_mode(name, format):
+    assert np.array_equal(read_hole(BytesIO(in_file(MASKS[name], format))), HOLE)
+
+
+def test_a_mask_may_have_a_palette_or_a_turned_camera():
+    palette = Image.fromarray(HOLE.astype(np.uint8), "P")
+    palette.putpalette([20, 20, 20, 230, 230, 230])
+    assert np.array_equal(read_hole(palette), HOLE)
+    file = BytesIO()
+    palette.save(file, "PNG", transparency=0)  # drawn in one colour on transparent ground
+    assert np.array_equal(read_hole(file), HOLE)
+    turned = in_file(np.rot90(HOLE).astype(np.uint8) * 255, "PNG", exif=camera_exif(6))
+    assert np.array_equal(read_hole(BytesIO(turned)), HOLE)
+
+
+def test_the_threshold_is_a_share_of_white():
+    steps = np.repeat(np.arange(256, dtype=np.uint8), 2).reshape(16, 32)
+    for threshold, brightest_known in ((0.5, 127), (0.1, 25), (0.9, 229)):
+        assert steps[~read_hole(Image.fromarray(steps), threshold)].max() == brightest_known
+        assert steps[read_hole(Image.fromarray(steps), threshold)].min() == brightest_known + 1
+    deep = np.array([[32767, 32768]], np.uint16).repeat(16, 0)
+    assert read_hole(Image.fromarray(deep)).any(0).tolist() == [False, True]
+
+
+def test_a_mask_that_does_not_tell_what_it_means_is_refused():
+    erased = np.dstack([PIXELS, np.where(HOLE, 0, 255)]).astype(np.uint8)
+    with pytest.raises(ValueError, match="has several colours and transparency, either of which could be the hole; expected"):
+        read_hole(Image.fromarray(erased))
+    with pytest.raises(ValueError, match="has pixels of mode F, whose white is unknown"):
+        read_hole(Image.fromarray(PIXELS[..., 0].astype(np.float32)))
+    with pytest.raises(ValueError, match="holds 2 pictures"):
+        read_hole(BytesIO(in_file(PIXELS, "GIF", **FRAMES)))
+    with pytest.raises(FileNotFoundError, match="mask is 'hole.png'; expected the path of a picture, white where the hole is"):
+        read_hole("hole.png")
+
+
+def test_what_a_format_does_not_hold_is_refused(tmp_path, monkeypatch):
+    clear = read_photo(Image.fromarray(np.dstack([PIXELS, PIXELS[..., :1]])))
+    deep = read_photo(Image.fromarray(DEEP))
+    for photo, ending, words in (
+        (clear, "jpg", "has transparency, which JPEG does not hold; expected output to end in .png or .tif"),
+        (deep, "jpeg", "has 16 bits a channel, which JPEG does not hold"),
+        (deep, "webp", "has 16 bits a channel, which WEBP does not hold"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            check_holds(f"photo.{ending}", photo)
+        with pytest.raises(ValueError, match=words):
+            write_photo(photo.image, tmp_path / f"photo.{ending}", photo)
+    wide = read_photo(Image.new("L", (16384, 16)))
+    with pytest.raises(ValueError, match="is 16384 px wide and 16 px high, and WEBP holds 16383 px"):
+        check_holds("photo.webp", wide)
+    check_holds("photo.jpg", wide)
+    clear.notes["exif"] += bytes(70000)
+    check_holds("photo.png", clear)
+    opaque = read_photo(BytesIO(in_file(PIXELS, "PNG", exif=camera_exif() + bytes(70000))))
+    with pytest.raises(ValueError, match="cannot be written as JPEG: EXIF data is too long"):
+        check_holds("photo.jpg", opaque)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_is_checked_before_there_is_anything_to_write(tmp_path):
+    (tmp_path / "there.png").touch()
+    with pytest.raises(ValueError, match="output is 'a.psd'; expected a name that ends in one of .jpg, .jpeg, .png, .tif"):
+        check_output("a.psd")
+    with pytest.raises(FileNotFoundError, match="whose folder is not there"):
+        check_output(tmp_path / "nowhere" / "a.png")
+    with pytest.raises(FileExistsError, match="there.png', which is there already; expected a new name, or to overwrite it"):
+        check_output(tmp_path / "there.png")
+    check_output(tmp_path / "there.png", overwrite=True)
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(FileExistsError):
+        check_output(tmp_path / "folder.png", overwrite=True)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    photo, path = read_photo(Image.fromarray(PIXELS)), tmp_path / "a.png"
+    whole = photos._save
+
+    def full_disk(image, file, format, photo):
+        whole(image, file, format, photo)
+        if not isinstance(file, BytesIO):  # not the trial
+            raise OSError("no space left")
+
+    def with_a_rival(image, file, format, photo):
+        whole(image, file, format, photo)
+        if not isinstance(file, BytesIO):
+            path.write_text("came meanwhile")
+
+    monkeypatch.setattr(photos, "_save", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        write_photo(photo.image, path, photo)
+    assert not list(tmp_path.iterdir())
+    path.write_text("was there")
+    with pytest.raises(OSError, match="no space left"):
+        write_photo(photo.image, path, photo, overwrite=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"] and path.read_text() == "was there"
+    path.unlink()
+
+    monkeypatch.setattr(photos, "_save", with_a_rival)
+    with pytest.raises(FileExistsError):
+        write_photo(photo.image, path, photo)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"] and path.read_text() == "came meanwhile"
+    write_photo(photo.image, path, photo, overwrite=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"] and np.array_equal(np.asarray(Image.open(path)), PIXELS)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from refine_lib import LamaGenerator, load_network, split_network
-from refine_lib.split import as_leaves
+from refine_lib.featuremap import as_leaves
 
 GENERATORS = {ratio: fill_by_formula(LamaGenerator(ngf=4, n_blocks=2, ratio=ratio)) for ratio in (0.75, 0.5, 0.0)}
 N_LAYERS = len(GENERATORS[0.75].model)
@@ -129,10 +129,11 @@ def grey():
 @pytest.mark.parametrize(
     ("network", "options", "error", "words"),
     [
-        (nn.Linear(3, 3), {}, TypeError, "network is a Linear; expected a LamaGenerator or an nn.Sequential"),
+        ("mini-lama", {}, TypeError, "network is a str; expected an nn.Module"),
+        (nn.Linear(4, 3), {}, ValueError, "at is None; expected the name of a layer, or several names"),
         (nn.Sequential(nn.Conv2d(4, 3, 1)), {}, ValueError, "at is None"),
         (nn.Sequential(nn.Conv2d(4, 3, 1)), {"at": 7}, ValueError, "at is 7; expected the index of a layer, 0 to 1"),
-        (nn.Sequential(nn.Conv2d(4, 3, 1)), {"at": "head"}, ValueError, "at is 'head'; expected the name of a layer, one of 0"),
+        (nn.Sequential(nn.Conv2d(4, 3, 1)), {"at": "a"}, ValueError, "at is 'a'; expected the name of a layer, for instance 0"),
         (nn.Sequential(nn.Conv2d(4, 3, 1)), {"at": 0, "value_range": (1, 0)}, ValueError, "value_range is"),
         (nn.Sequential(nn.Conv2d(4, 3, 1)), {"at": 0, "multiple": 0}, ValueError, "multiple is 0"),
         (nn.Sequential(grey(), Detach()), {"at": 1}, ValueError, "breaks the gradient"),

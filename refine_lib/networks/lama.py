@@ -170,5 +170,10 @@ class LamaGenerator(nn.Module):
         self.first_block = len(encoder)  # the paper's split: everything before it is the front
         self.model = nn.Sequential(*encoder, *blocks, *decoder, *head)
 
+    @property
+    def layers(self):
+        """All layers in their order, as one ``Sequential``."""
+        return self.model
+
     def forward(self, x):
         return self.model(x)

@@ -1,13 +1,19 @@
-"""Weights on disk: one ``.safetensors`` a generator, its architecture read from the shapes of its own tensors."""
+"""A generator on disk: found among the tensors of a file, its architecture read from their shapes."""
 
 import os
 import re
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors.torch import save_file
 
+from refine_lib.networks.aotgan import AOTGenerator
+from refine_lib.networks.checkpoints import read_state
 from refine_lib.networks.lama import LamaGenerator
+
+# A tensor that every generator of a kind has, and nothing else: what stands before its name is the prefix in that file.
+STEMS = {LamaGenerator: "model.1.ffc.convl2l.weight", AOTGenerator: "middle.0.block00.1.weight"}
+NOT_FOUND = "does not hold a LaMa or AOT-GAN generator"
 
 
 def save_generator(generator, path, half=False, **notes):
@@ -27,25 +33,52 @@ def save_generator(generator, path, half=False, **notes):
 
 
 def load_generator(path):
-    """Reads a LaMa generator from a ``.safetensors``.
+    """Reads a LaMa or AOT-GAN generator from a file of weights or from a folder that holds one.
+
+    Args:
+        path: as in ``read_state``. The generator is found by the names of its tensors: what stands before them, and what lies
+            beside them, as a discriminator, does not matter.
+
+    Returns:
+        A ``LamaGenerator`` or an ``AOTGenerator`` in float32 on the CPU.
 
     Raises:
         FileNotFoundError: where there is no such file.
-        ValueError: where it is no safetensors file, or its tensors are not those of a LaMa generator.
+        ValueError: where it cannot be read, or its tensors are not those of one generator.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        state = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole .safetensors file: {error}") from error
-    network = LamaGenerator(**lama_shape(state, path))
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not hold a LaMa generator: {error}") from error
+    kind, state = generator_state(read_state(path), path)
+    shape = (lama_shape if kind is LamaGenerator else aot_shape)(state, path)
+    with torch.device("meta"):  # no memory, and no random numbers
+        network = kind(**shape)
+    wanted = network.state_dict()
+    counters = [name for name in wanted if name.endswith("num_batches_tracked")]  # which TorchScript leaves out
+    state = dict.fromkeys(counters, torch.tensor(0)) | state
+    wrong = [
+        f"{name} {tuple(state[name].shape)}" for name in wanted if name in state and state[name].shape != wanted[name].shape
+    ]
+    for reason, names in (("lacks", wanted.keys() - state.keys()), ("also has", state.keys() - wanted.keys()), ("has", wrong)):
+        if names:
+            some = ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            raise ValueError(f"{path} {NOT_FOUND}: as a {kind.__name__} of {shape} it {reason} {some}")
+    network.load_state_dict(state, assign=True)
     return network
+
+
+def generator_state(state, source="the state"):
+    """The class of the generator among other tensors, and its state: in float32, by the names that the class gives them.
+
+    Raises:
+        ValueError: where there is none, or more than one.
+    """
+    found = [(kind, name.removesuffix(stem)) for kind, stem in STEMS.items() for name in state if name.endswith(stem)]
+    if len(found) != 1:
+        prefixes = ", ".join(repr(prefix) for _, prefix in found)
+        told = f"it holds {len(found)}, named {prefixes}" if found else f"it has no {' and no '.join(STEMS.values())}"
+        raise ValueError(f"{source} {NOT_FOUND}: {told}")
+    kind, prefix = found[0]
+    parts = tuple(prefix + part for part in ("model.", "encoder.", "middle.", "decoder."))
+    tensors = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(parts)}
+    return kind, {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
 
 
 def lama_shape(state, source="the state"):
@@ -54,9 +87,30 @@ def lama_shape(state, source="the state"):
     Raises:
         ValueError: where the tensors that tell are missing.
     """
-    stem, last_halving = "model.1.ffc.convl2l.weight", "model.4.ffc.convl2l.weight"
-    blocks = {int(n) for n in re.findall(r"^model\.(\d+)\.conv1\.ffc\.convl2l\.weight$", "\n".join(state), re.MULTILINE)}
-    if stem not in state or last_halving not in state or not blocks:
-        raise ValueError(f"{source} does not hold a LaMa generator: it has no {stem}, {last_halving} or residual block")
+    stem, last_halving = STEMS[LamaGenerator], "model.4.ffc.convl2l.weight"
+    n_blocks = _count(r"model\.(\d+)\.conv1\.ffc\.convl2l\.weight", state)
+    if stem not in state or last_halving not in state or not n_blocks:
+        raise ValueError(f"{source} {NOT_FOUND}: it has no {stem}, {last_halving} or residual block")
     ngf, n_local = len(state[stem]), len(state[last_halving])
-    return {"ngf": ngf, "n_blocks": len(blocks), "ratio": round(1 - n_local / (8 * ngf), 9)}
+    return {"ngf": ngf, "n_blocks": n_blocks, "ratio": round(1 - n_local / (8 * ngf), 9)}
+
+
+def aot_shape(state, source="the state"):
+    """``channels``, ``n_blocks`` and ``rates`` of the AOT-GAN generator whose state this is.
+
+    Its dilation rates leave no trace in the weights: they are taken to double from 1, as the published ones do.
+
+    Raises:
+        ValueError: where the tensors that tell are missing.
+    """
+    last_halving = "encoder.5.weight"
+    if last_halving not in state:
+        raise ValueError(f"{source} {NOT_FOUND}: it has no {last_halving}")
+    n_rates = _count(r"middle\.0\.block(\d+)\.1\.weight", state)
+    n_blocks = _count(r"middle\.(\d+)\.fuse\.1\.weight", state)
+    return {"channels": len(state[last_halving]), "n_blocks": n_blocks, "rates": tuple(2**i for i in range(n_rates))}
+
+
+def _count(pattern, names):
+    """How many numbers stand in a place in names."""
+    return len({match[1] for name in names if (match := re.fullmatch(pattern, name))})

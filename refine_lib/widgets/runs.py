@@ -21,9 +21,9 @@ from refine_lib.device import describe, release_idle_threads, return_free_memory
 from refine_lib.masks import paste
 from refine_lib.metrics import hole_l1
 from refine_lib.photos import to_pixels
+from refine_lib.probe import device_of
 from refine_lib.pyramid import downscale, level_sizes
 from refine_lib.refine import NothingToRefine, multiscale_inpaint, predict_and_refine
-from refine_lib.split import device_of
 from refine_lib.steps import work_of
 from refine_lib.version import __version__
 

@@ -1,0 +1,289 @@
+"""A photo and a mask in, the filled photo out: files as cameras and editors write them, of any size that memory allows."""
+
+import itertools
+import math
+import numbers
+import os
+import time
+import warnings
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import scipy.ndimage
+import torch
+from PIL import Image
+from tqdm.auto import tqdm
+
+from refine_lib.checks import check_settings, check_smallest_scale
+from refine_lib.device import pick_device
+from refine_lib.masks import erode
+from refine_lib.memory import Budget, available_memory, bytes_per_pixel
+from refine_lib.networks import load_network, settings_for
+from refine_lib.photos import Photo, check_holds, check_output, read_hole, read_photo, to_image, to_pixels, write_photo
+from refine_lib.probe import check_model, device_of
+from refine_lib.pyramid import level_sizes
+from refine_lib.refine import NothingToRefine, multiscale_inpaint
+from refine_lib.steps import work_of
+from refine_lib.windows import WINDOWS, plan_windows
+
+KEPT = 70  # bytes a pixel that the results of a photo's windows hold: pictures and masks of all levels
+
+
+@dataclass(eq=False)
+class InpaintedPhoto:
+    """What ``inpaint_photo`` gives back. ``print(photo)`` says what was done.
+
+    Attributes:
+        image: the filled photo, a Pillow image, upright, in the photo's mode (a palette as its colours, black and white as
+            grey).
+        mask: the hole, grown by ``dilation``: (1, 1, H, W), 1 = hole.
+        windows: what was computed, or was to be: (top, bottom, left, right) in pixels each.
+        results: the ``Result`` of each window that was begun; its picture is the window's.
+        message: sentences where nothing was refined, in whole or in part, or where the run was stopped; else empty.
+        stopped: whether the callback or the keyboard stopped the run before its end. What it did not reach is as it was.
+        seconds: that the computation took.
+        path: the file that it was written to, or None.
+    """
+
+    image: Image.Image
+    mask: torch.Tensor
+    windows: list
+    results: list
+    message: str
+    stopped: bool
+    seconds: float
+    path: Path | None = None
+    _photo: Photo = field(default=None, repr=False)
+
+    def save(self, path, overwrite=False):
+        """Writes it with all that the photo's file says beside its pixels, as ``refine_lib.photos.write_photo`` does."""
+        write_photo(self.image, path, self._photo, overwrite)
+        self.path = Path(path)
+
+    def __str__(self):
+        n = len(self.windows)
+        size = f"{self.image.width} px wide, {self.image.height} px high"
+        return f"{self._photo.name}: {size}, {n} window{'s' * (n != 1)}, {self.seconds:.1f} s. {self.message}".rstrip()
+
+    def __repr__(self):
+        return f"<InpaintedPhoto: {self}>"
+
+
+def inpaint_photo(
+    photo,
+    mask,
+    output=None,
+    network="big-lama",
+    *,
+    smallest_scale=None,
+    lr=None,
+    n_iters=15,
+    erosion=15,
+    loss="paper",
+    threshold=0.5,
+    dilation=0,
+    soft_edge=0,
+    windows="auto",
+    context=0.5,
+    overwrite=False,
+    device=None,
+    progress=True,
+    callback=None,
+):
+    """Fills the hole in a photo and leaves the rest as it is: every pixel, the size, the EXIF data, the colour profile.
+
+    The photo is turned upright as its EXIF data say. It may be RGB or grey of 8 bits, with a palette or transparency (what is
+    filled is opaque), or grey of 16 bits. Pixels outside the hole come back bit for bit; a JPEG is compressed as it was.
+
+    Args:
+        photo: a path, an opened file or a Pillow image: JPEG, PNG, TIFF or WebP; also GIF and BMP.
+        mask: the same, of any mode, and of the photo's size: bright where the hole is, or drawn there in one colour on
+            transparent ground.
+        output: the path to write to; its ending, .jpg, .png, .tif or .webp, says the format. What a run had when it was
+            stopped is written beside it, as ``name.stopped.png``. None writes nothing.
+        network: a name or path for ``load_network``, or a split network.
+        smallest_scale, lr: as in ``multiscale_inpaint``. None is what suits the network that is named, and for a split
+            network 512 and 0.002.
+        n_iters, erosion, loss, callback: as in ``multiscale_inpaint``. A ``Step`` speaks of the window that is computed.
+        threshold: what is brighter in the mask than this share of white is hole.
+        dilation: radius in pixels of the disc by which the hole is grown.
+        soft_edge: pixels from the grown hole's rim inwards in which what was there passes over into what is filled.
+        windows: ``"auto"`` computes the whole photo where memory holds it, else a window around each hole; ``"always"``
+            windows, which is faster where holes are small; ``"never"`` the whole. The photo is never made smaller.
+        context: what a window shows to each side of its hole, as a share of the hole's longer side, and at least
+            ``smallest_scale`` pixels. Where memory does not hold that it shows less, but a quarter of ``smallest_scale``.
+        overwrite: whether a file that is there is replaced.
+        device: where a network that is named computes, as in ``load_network``.
+        progress: whether to show a progress bar.
+
+    Returns:
+        An ``InpaintedPhoto``.
+
+    Raises:
+        TypeError, ValueError, OSError, RuntimeError: where an argument or a file is not as above, output is there already or
+            cannot hold the photo, or the network or the device cannot be had; before any work is done.
+        MemoryError: where memory does not hold the photo, or a window around a hole.
+        FloatingPointError: where the loss is no longer finite.
+
+    Warns:
+        NothingToRefine: where there was nothing to refine.
+    """
+    named = isinstance(network, (str, os.PathLike))
+    settings = settings_for(network) if named else {"smallest_scale": 512, "lr": 0.002}
+    settings |= {key: value for key, value in {"smallest_scale": smallest_scale, "lr": lr}.items() if value is not None}
+    settings |= {"n_iters": n_iters, "erosion": erosion, "loss": loss}
+    check_request(threshold, dilation, soft_edge, windows, context, callback=callback, **settings)
+    if named:
+        device = pick_device(device)
+    else:
+        check_model(network, torch.float32)
+        if device is not None:
+            raise ValueError(f"device is {device!r} and network is a split network; expected None: it stays where it is")
+    if output is not None:
+        check_output(output, overwrite)
+    photo, hole = read_photo(photo), read_hole(mask, threshold)
+    _check_size(hole, photo)
+    if output is not None:
+        check_holds(output, photo)
+
+    started = time.perf_counter()
+    mask = torch.from_numpy(hole)[None, None].float()
+    mask = 1 - erode(1 - mask, 2 * dilation + 1)
+    work = _Work(photo.image, mask[0, 0].numpy() > 0)
+    if mask.any():
+        model = load_network(network, device, progress) if named else network
+        available = available_memory(device_of(model, torch.device("cpu"))) - KEPT * mask.numel()
+        budget = Budget(bytes_per_pixel(model), max(available, 0))
+        work.windows, work.owner = plan_windows(work.hole, windows, context, settings["smallest_scale"], budget)
+        work.run(model, settings, callback, Path(photo.name).name if progress else None)
+
+    done = InpaintedPhoto(
+        image=work.image(soft_edge),
+        mask=mask,
+        windows=[(w.top, w.bottom, w.left, w.right) for w in work.windows],
+        results=work.results,
+        message=work.message(threshold),
+        stopped=work.stopped,
+        seconds=time.perf_counter() - started,
+        _photo=photo,
+    )
+    if output is not None:
+        path = _free_name(output) if done.stopped else output
+        done.save(path, overwrite and not done.stopped)
+    if done.message and not done.stopped:
+        warnings.warn(done.message, NothingToRefine, stacklevel=2)
+    return done
+
+
+def check_request(threshold, dilation, soft_edge, windows, context, smallest_scale, lr, n_iters, erosion, loss, callback=None):
+    """Raises unless the settings of ``inpaint_photo`` are in range."""
+    check_smallest_scale(smallest_scale)
+    check_settings(lr, n_iters, erosion, loss, callback)
+    if not isinstance(threshold, numbers.Real) or not 0 < threshold < 1:
+        raise ValueError(f"threshold is {threshold!r}; expected a share of white between 0 and 1")
+    if isinstance(dilation, bool) or not isinstance(dilation, numbers.Integral) or dilation < 0:
+        raise ValueError(f"dilation is {dilation!r}; expected a whole number of 0 or more pixels")
+    if not isinstance(soft_edge, numbers.Real) or not 0 <= soft_edge < math.inf:
+        raise ValueError(f"soft_edge is {soft_edge!r}; expected a width of 0 or more pixels")
+    if windows not in WINDOWS:
+        raise ValueError(f"windows is {windows!r}; expected one of {', '.join(map(repr, WINDOWS))}")
+    if not isinstance(context, numbers.Real) or not 0 <= context < math.inf:
+        raise ValueError(f"context is {context!r}; expected 0 or more, a share of the hole's longer side")
+
+
+class _Work:
+    """The filling of a photo's holes, window by window: each sees what the earlier ones filled."""
+
+    def __init__(self, image, hole):
+        pixels = np.asarray(image)
+        self.given = {"LA": pixels[..., 0], "RGBA": pixels[..., :3]}.get(image.mode, pixels)
+        self.alpha = pixels[..., -1] if image.mode in ("LA", "RGBA") else None
+        self.colours = self.given.copy()
+        self.hole, self.filled = hole, np.zeros_like(hole)
+        self.windows, self.owner = [], None  # as plan_windows gives them
+        self.results, self.stopped = [], False
+
+    def run(self, model, settings, callback, title):
+        """Runs ``multiscale_inpaint`` on each window, with a bar over them all, unless title is None."""
+        sizes = [level_sizes(*window.size, settings["smallest_scale"]) for window in self.windows]
+        work = [sum(work_of(levels, settings["n_iters"])) for levels in sizes]
+        layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+        with tqdm(total=sum(work), desc=title, bar_format=layout, leave=None, disable=title is None) as bar:
+            try:
+                for i, window in enumerate(self.windows):
+                    where = f"window {i + 1}/{len(self.windows)}, " * (len(self.windows) > 1)
+                    self._compute(window, model, settings, partial(_show, bar, where, sizes[i], callback))
+                    if self.stopped:
+                        break
+                    bar.update(sum(work[: i + 1]) - bar.n)  # a level with nothing to match is over at once
+            except KeyboardInterrupt:  # between two steps
+                if not self.results:
+                    raise
+                self.stopped = True
+
+    def _compute(self, window, model, settings, callback):
+        unknown = self.hole[window.part] & ~self.filled[window.part]
+        image, mask = to_image(self.colours[window.part]), torch.from_numpy(unknown)[None, None].float()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NothingToRefine)  # said once for the whole photo
+            try:
+                result = multiscale_inpaint(image, mask, model, **settings, callback=callback, progress=False)
+            except torch.OutOfMemoryError as error:
+                height, width = window.size
+                wanted = "expected more, or windows ('always') with less context"
+                raise MemoryError(f"memory did not hold {width} px by {height} px on the device; {wanted}") from error
+        self.results.append(result)
+        self.stopped = result.stopped
+        picture = result.image if self.colours.ndim == 3 else result.image.mean(dim=1, keepdim=True)
+        own = self.owner[window.part] == window.number  # not what it shows of others' holes
+        self.colours[window.part][own] = to_pixels(picture, self.colours.dtype)[own]
+        self.filled[window.part] |= own
+
+    def image(self, soft_edge):
+        """The photo with what is filled so far, its seam softened, as a Pillow image."""
+        filled, colours = self.filled, self.colours.copy()
+        if soft_edge and not filled.all():
+            depth = scipy.ndimage.distance_transform_edt(filled)[filled]
+            weight = (depth / (soft_edge + 1)).clip(max=1).reshape(-1, *[1] * (colours.ndim - 2))
+            colours[filled] = (weight * colours[filled] + (1 - weight) * self.given[filled]).round()
+        if self.alpha is None:
+            return Image.fromarray(colours)
+        return Image.fromarray(np.dstack([colours, np.where(filled, 255, self.alpha).astype(np.uint8)]))
+
+    def message(self, threshold):
+        """What the runs have to say, a sentence or more each; empty where all went its way."""
+        if not self.hole.any():
+            return f"The mask has no hole, nothing above {threshold:.0%} of white: the photo comes back as it is."
+        n = len(self.windows)
+        said = [f"Window {i} of {n}: " * (n > 1) + r.message for i, r in enumerate(self.results, start=1) if r.message]
+        if self.stopped and not self.results[-1].stopped:
+            said.append(f"Stopped after window {len(self.results)} of {n}.")
+        return "\n".join(said)
+
+
+def _show(bar, where, sizes, callback, step):
+    """Moves the bar on by a step, and asks the caller's callback whether the run goes on."""
+    height, width = sizes[step.level]
+    loss = "" if step.loss is None else f", loss {step.loss:.4f}"
+    bar.set_postfix_str(f"{where}level {step.level + 1}/{step.n_levels}{loss}")
+    bar.update(height * width)
+    return None if callback is None else callback(step)
+
+
+def _check_size(hole, photo):
+    size, wanted = hole.shape[::-1], photo.image.size
+    if size == wanted:
+        return
+    given = "mask is {} px wide and {} px high, {} is {} px wide and {} px high".format(*size, photo.name, *wanted)
+    if size == photo.stored_size:
+        raise ValueError(f"{given} when it is turned upright, as its EXIF data say; expected a mask of the upright photo")
+    raise ValueError(f"{given}; expected the same")
+
+
+def _free_name(output):
+    """``name.stopped.png`` beside ``name.png``, or ``name.stopped2.png`` and so on where that is there already."""
+    output = Path(output)
+    names = (output.with_name(f"{output.stem}.stopped{n}{output.suffix}") for n in itertools.chain([""], itertools.count(2)))
+    return next(name for name in names if not name.exists())

@@ -1,0 +1,166 @@
+"""Reading weights that others published, whatever they lie in, without running anything that a file holds."""
+
+import pickle
+import warnings
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+ENDINGS = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
+
+
+def read_state(path):
+    """Every tensor in a file, by its name.
+
+    Args:
+        path: of a ``.safetensors``; of what ``torch.save`` wrote, be it a state or a Lightning checkpoint; of a TorchScript
+            archive, whose tensors are read and whose code is not; or of a folder that holds such a file, alone or as
+            ``models/best.ckpt``, as the published LaMa networks do.
+
+    Returns:
+        A dictionary from names to tensors on the CPU.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        Refused: where the file asks for something that is no part of weights. Nothing of it was run.
+        ValueError: where the file is damaged, or holds something else than tensors.
+    """
+    path = find_weights(path)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if zipfile.is_zipfile(path):
+            return _flatten(_read_archive(path))
+        with warnings.catch_warnings(action="ignore"):  # on the pickle's age
+            return _flatten(torch.load(path, map_location="cpu", weights_only=True))  # from before torch 1.6
+    except Refused:
+        raise
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole .safetensors file: {error}") from error
+    except pickle.UnpicklingError as error:  # torch's own words advise to run what the file holds
+        raise Refused(path, "more than tensors and plain values") from error
+    except Exception as error:  # what a damaged pickle raises is anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].partition(". ")[0]
+        raise ValueError(f"{path} is not a whole file of weights ({reason})") from error
+
+
+def find_weights(path):
+    """The file with the weights: the path itself, or what a folder holds."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.is_file():
+        return path
+    best = path / "models" / "best.ckpt"
+    found = [best] if best.is_file() else sorted(p for p in path.rglob("*") if p.suffix in ENDINGS)
+    if len(found) != 1:
+        names = ", ".join(str(p.relative_to(path)) for p in found) or "none"
+        raise ValueError(f"the folder {path} has {names}; expected models/best.ckpt or one file of {', '.join(ENDINGS)}")
+    return found[0]
+
+
+class Refused(ValueError):
+    """A file asks for something that is no part of a network's weights; nothing of the file was run."""
+
+    def __init__(self, path, what):
+        super().__init__(f"{path} asks for {what}, which no weights need: it was refused, and nothing in it was run")
+
+
+class Stranger:
+    """What stands for an object of a package that need not be installed: it takes everything, and does and keeps nothing."""
+
+    def __new__(cls, *_, **__):
+        return super().__new__(cls)
+
+    def _take(self, *_, **__):
+        pass
+
+    __init__ = __setstate__ = __setitem__ = append = extend = add = _take
+
+
+class _Module:
+    """A module of a TorchScript archive: its attributes, without its code."""
+
+
+def _rebuild_tensor(storage, offset, size, stride, *_):
+    return torch.as_strided(storage, size, stride, offset).clone()
+
+
+def _first(value, *_):
+    return value
+
+
+def _dictionary(*_):
+    return {}
+
+
+# What a pickle may name. All else is refused, but for the packages below, whose objects lie beside the weights in a published
+# checkpoint: they become strangers.
+STRANGERS = ("lightning", "numpy", "omegaconf", "pathlib", "pytorch_lightning", "typing")
+KNOWN = {f"builtins.{kind.__name__}": kind for kind in (bool, complex, dict, float, int, list, set, str, tuple)}
+KNOWN |= {"builtins.long": int, "builtins.unicode": str}  # as protocol 2 says them
+KNOWN |= {"collections.OrderedDict": OrderedDict, "collections.defaultdict": _dictionary}
+KNOWN |= {"_codecs.encode": Stranger, "torch.Size": tuple, "torch.device": Stranger}
+KNOWN |= {"torch._utils._rebuild_tensor": _rebuild_tensor, "torch._utils._rebuild_tensor_v2": _rebuild_tensor}
+KNOWN |= {"torch._utils._rebuild_parameter": _first}
+STORAGES = {"BFloat16": torch.bfloat16, "Bool": torch.bool, "Byte": torch.uint8, "Char": torch.int8, "Double": torch.float64}
+STORAGES |= {"Float": torch.float32, "Half": torch.float16, "Int": torch.int32, "Long": torch.int64, "Short": torch.int16}
+KNOWN |= {f"torch.{name}Storage": dtype for name, dtype in STORAGES.items()}
+KNOWN |= {str(dtype): dtype for dtype in STORAGES.values()}
+
+
+class _ArchiveReader(pickle.Unpickler):
+    """Reads the pickle of an archive of torch. ``find_class`` is the one gate to anything that could run."""
+
+    def __init__(self, archive, folder, path):
+        super().__init__(archive.open(f"{folder}data.pkl"))
+        self.archive, self.folder, self.path = archive, folder, path
+
+    def find_class(self, module, name):
+        module = "builtins" if module == "__builtin__" else module  # as protocol 2 says it
+        package, full_name = module.partition(".")[0], f"{module}.{name}"
+        if package == "__torch__":
+            return _Module
+        if module == "torch.jit._pickle":  # marks a list of numbers or of tensors as such
+            return _first
+        if full_name in KNOWN:
+            return KNOWN[full_name]
+        if package in STRANGERS:
+            return Stranger
+        raise Refused(self.path, full_name)
+
+    def persistent_load(self, key):
+        kind, dtype, name, *_ = key
+        if kind != "storage" or not isinstance(dtype, torch.dtype):
+            raise Refused(self.path, f"a {kind}")
+        content = bytearray(self.archive.read(f"{self.folder}data/{name}"))  # which holds its checksum against them
+        return torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+
+
+def _read_archive(path):
+    with zipfile.ZipFile(path) as archive:
+        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise ValueError("it is an archive, but not one of torch")
+        return _ArchiveReader(archive, pickles[0].removesuffix("data.pkl"), path).load()
+
+
+def _flatten(found, prefix=""):
+    """The tensors in dictionaries and modules, by the names on the way to them; a ``state_dict`` on the way is not named."""
+    if isinstance(found, _Module):
+        found = vars(found)
+    if not isinstance(found, dict):
+        return {}
+    state = {}
+    for name, value in found.items():
+        if not isinstance(name, str):
+            continue
+        if isinstance(value, torch.Tensor):
+            state[f"{prefix}{name}"] = value
+        else:
+            state |= _flatten(value, prefix if name == "state_dict" else f"{prefix}{name}.")
+    return state

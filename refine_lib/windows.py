@@ -1,0 +1,94 @@
+"""Windows around holes: the parts of a large photo that are computed where memory does not hold the whole."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.ndimage
+
+from refine_lib.checks import SMALLEST_SIDE
+
+WINDOWS = ("auto", "always", "never")
+LEAST_CONTEXT = 1 / 4  # of smallest_scale: what a window shows around its hole at the least
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a photo, in pixels, and the number of the holes that are filled in it."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    number: int
+
+    @property
+    def size(self):
+        """(H, W)."""
+        return self.bottom - self.top, self.right - self.left
+
+    @property
+    def part(self):
+        """The index of an array (H, W, ...) that gives this part of it."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def overlaps(self, other):
+        return self.top < other.bottom and other.top < self.bottom and self.left < other.right and other.left < self.right
+
+    def union(self, other):
+        """The smallest window that holds both."""
+        top, bottom = min(self.top, other.top), max(self.bottom, other.bottom)
+        return Window(top, bottom, min(self.left, other.left), max(self.right, other.right), self.number)
+
+
+def plan_windows(hole, windows, context, smallest_scale, budget):
+    """What is to be computed to fill every hole: the whole photo, or windows, of which those that overlap are made one.
+
+    Args:
+        hole: (H, W), bool. What touches, be it at a corner, is one hole.
+        windows, context, smallest_scale: as in ``refine_lib.inpaint.inpaint_photo``.
+        budget: a ``refine_lib.memory.Budget``. Windows whose union it does not hold stay two.
+
+    Returns:
+        A list of ``Window``; and (H, W), at each pixel of a hole the number of the window that fills it, else 0. A hole lies
+        wholly in its window.
+
+    Raises:
+        MemoryError: where the budget does not hold the photo, or a window with the least context.
+    """
+    height, width = hole.shape
+    if windows == "never" and not budget.holds(height, width):
+        raise MemoryError(
+            f"the photo, {width} px wide and {height} px high, {budget.compare(height, width)}; expected more, or windows"
+            " around the holes ('auto'): the photo is never made smaller"
+        )
+    if windows == "never" or windows == "auto" and budget.holds(height, width):
+        return [Window(0, height, 0, width, 1)], hole.astype(np.int32)
+    holes, n = scipy.ndimage.label(hole, np.ones((3, 3)))
+    planned, joined = [], list(range(n + 1))  # joined: the window of which each one became a part
+    for number, box in enumerate(scipy.ndimage.find_objects(holes), start=1):
+        window = _around(box, number, context, smallest_scale, hole.shape, budget)
+        while other := next((w for w in planned if w.overlaps(window) and budget.holds(*w.union(window).size)), None):
+            planned.remove(other)
+            window = window.union(other)
+            joined[other.number] = number
+        planned.append(window)
+    for number in reversed(range(n + 1)):  # a window becomes part of a later one
+        joined[number] = joined[joined[number]]
+    return planned, np.array(joined, np.int32)[holes]
+
+
+def _around(box, number, context, smallest_scale, shape, budget):
+    """The window around a hole with as much context as is wanted, or else as memory allows."""
+    rows, columns = box
+    wanted = round(max(smallest_scale, context * max(rows.stop - rows.start, columns.stop - columns.start)))
+    least = max(SMALLEST_SIDE, round(LEAST_CONTEXT * smallest_scale))
+    for margin in (*range(wanted, least, -8), least):
+        top, bottom = max(rows.start - margin, 0), min(rows.stop + margin, shape[0])
+        window = Window(top, bottom, max(columns.start - margin, 0), min(columns.stop + margin, shape[1]), number)
+        if budget.holds(*window.size):
+            return window
+    height, width = window.size
+    raise MemoryError(
+        f"the hole from row {rows.start} and column {columns.start} on, with {least} px around it {width} px wide and"
+        f" {height} px high, {budget.compare(height, width)}; expected more, another device, or a hole filled part by part"
+    )

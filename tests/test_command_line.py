@@ -1,0 +1,239 @@
+"""``python -m refine_lib``: one photo, a folder of photos, what goes wrong on the way, and going on after an interruption."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from refine_lib import __main__ as command
+from refine_lib import inpaint
+
+HOLE = np.zeros((96, 128), np.uint8)
+HOLE[30:60, 40:80] = 255
+PHOTOS = {name: getattr(data, name)()[:96, :128] for name in ("astronaut", "chelsea", "coffee")}
+FAST = ["--network", "mini-lama", "--n-iters", "1", "--device", "cpu"]
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """A folder of photos, each with another ending and its mask, and the place for the filled ones."""
+    photos, masks = tmp_path / "photos", tmp_path / "masks"
+    photos.mkdir()
+    masks.mkdir()
+    for (name, pixels), ending, mask in zip(PHOTOS.items(), (".jpg", ".PNG", ".tif"), ("", "_mask", "_mask"), strict=True):
+        Image.fromarray(pixels).save(photos / f"{name}{ending}")
+        Image.fromarray(HOLE).save(masks / f"{name}{mask}.png")
+    return photos, masks, tmp_path / "deeper" / "filled"
+
+
+@pytest.fixture
+def small_network(tiny_single, monkeypatch):
+    """In place of the network that would be loaded; the list says how often it was."""
+    loads = []
+    monkeypatch.setattr(command, "load_network", lambda *args, **_: loads.append(args) or tiny_single)
+    return loads
+
+
+def run(*arguments):
+    """The exit code."""
+    try:
+        return command.main([*map(str, arguments), *FAST])
+    except SystemExit as error:
+        return error.code
+
+
+def changed(path, pixels):
+    """(H, W), bool: where a photo was changed."""
+    return (np.asarray(Image.open(path)) != pixels).any(axis=2)
+
+
+def test_one_photo(folders, tmp_path, small_network, capsys):
+    photos, masks, _ = folders
+    out = tmp_path / "out.png"
+    options = ["--dilation", 3, "--soft-edge", 2, "--windows", "always", "--context", 0.1, "--smallest-scale", 48, "--lr", 0.01]
+    assert run(photos / "coffee.tif", masks / "coffee_mask.png", "-o", out, *options) == 0
+    where = changed(out, PHOTOS["coffee"])
+    assert where[HOLE > 0].mean() > 0.9 and where[28, 60] and not where[26, 60]
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"coffee.tif: wrote {out}, ") and "coffee.tif" in printed.err and "photos" not in printed.err
+    assert len(small_network) == 1
+
+
+def test_what_was_not_refined_is_said_in_a_line(folders, tmp_path, small_network, capsys):
+    photos, masks, _ = folders
+    assert run(photos / "coffee.tif", masks / "coffee_mask.png", "-o", tmp_path / "out.png", "--erosion", 99, "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+    assert (
+        run(photos / "coffee.tif", masks / "coffee_mask.png", "-o", tmp_path / "out.png", "--erosion", 99, "--overwrite") == 0
+    )
+    printed = capsys.readouterr()
+    assert "s. Nothing was refined at level 2 of 2: eroded by 99 px" in printed.out and "Warning" not in printed.err
+
+
+def test_a_folder_is_filled_and_a_second_run_passes_over_what_is_there(folders, small_network, capsys):
+    photos, masks, out = folders
+    assert run(photos, masks, "-o", out) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["astronaut.jpg", "chelsea.PNG", "coffee.tif"]
+    for name in ("chelsea.PNG", "coffee.tif"):
+        where = changed(out / name, PHOTOS[name.partition(".")[0]])
+        assert where[HOLE > 0].mean() > 0.9 and not where[HOLE == 0].any()
+    printed = capsys.readouterr()
+    assert printed.out.endswith("3 filled, 0 there already, 0 failed\n") and "photos: 100%" in printed.err
+    assert len(small_network) == 1
+
+    (out / "coffee.tif").unlink()
+    before = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
+    assert run(photos, masks, "-o", out) == 0
+    printed = capsys.readouterr()
+    assert f"chelsea.PNG: {out / 'chelsea.PNG'} is there already" in printed.out
+    assert printed.out.endswith("1 filled, 2 there already, 0 failed\n")
+    assert {name: (out / name).stat().st_mtime_ns for name in before} == before and (out / "coffee.tif").exists()
+    assert run(photos, masks, "-o", out, "--overwrite") == 0
+    assert all((out / name).stat().st_mtime_ns > time for name, time in before.items())
+
+
+def test_what_cannot_be_filled_is_reported_and_the_others_go_on(folders, small_network, capsys):
+    photos, masks, out = folders
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    (photos / "alone.png").write_bytes((photos / "chelsea.PNG").read_bytes())
+    Image.fromarray(PHOTOS["coffee"]).convert("CMYK").save(photos / "print.tif")
+    for name in ("broken", "print", "astronaut_mask"):
+        Image.fromarray(HOLE).save(masks / f"{name}.png")
+    for name in (".hidden.jpg", "raw.cr2", "notes.txt"):  # no photos for this command
+        (photos / name).touch()
+    assert run(photos, masks, "-o", out) == 1
+    printed = capsys.readouterr()
+    said = [line for line in printed.err.splitlines() if ": " in line and "%" not in line]
+    assert [line.partition(":")[0] for line in said] == ["alone.png", "astronaut.jpg", "broken.jpg", "print.tif"]
+    assert said[0].endswith(f"expected one mask in {masks}, alone.* or alone_mask.*; there is none")
+    assert said[1].endswith("there is astronaut.png, astronaut_mask.png")
+    assert "cannot be read as a picture" in said[2] and "has CMYK colours; expected RGB or grey" in said[3]
+    assert printed.out.endswith("2 filled, 0 there already, 4 failed\n") and "Traceback" not in printed.err
+    assert sorted(p.name for p in out.iterdir()) == ["chelsea.PNG", "coffee.tif"]
+    assert run(photos, masks, "-o", out, "--quiet") == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and len(printed.err.splitlines()) == 4
+
+
+def test_one_mask_for_all_and_masks_beside_the_photos(folders, small_network):
+    photos, masks, out = folders
+    (photos / "watermark.png").write_bytes((masks / "astronaut.png").read_bytes())
+    assert run(photos, photos / "watermark.png", "-o", out) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["astronaut.jpg", "chelsea.PNG", "coffee.tif"]
+    (photos / "watermark.png").unlink()
+    for name in PHOTOS:
+        (photos / f"{name}_mask.png").write_bytes((masks / "astronaut.png").read_bytes())
+    beside = out.with_name("beside")
+    assert run(photos, photos, "-o", beside) == 0
+    assert sorted(p.name for p in beside.iterdir()) == ["astronaut.jpg", "chelsea.PNG", "coffee.tif"]
+
+
+@pytest.mark.parametrize("at", ["in a photo", "between"])
+def test_an_interrupted_folder_keeps_what_it_has_and_can_go_on(folders, small_network, monkeypatch, capsys, at):
+    photos, masks, out = folders
+    whole, calls = inpaint.multiscale_inpaint, []
+
+    def interrupt(step):
+        raise KeyboardInterrupt
+
+    def impatient(*args, callback, **settings):
+        calls.append(args)
+        if len(calls) == 2 and at == "between":
+            raise KeyboardInterrupt
+        return whole(*args, callback=interrupt if len(calls) == 2 else callback, **settings)
+
+    monkeypatch.setattr(inpaint, "multiscale_inpaint", impatient)
+    assert run(photos, masks, "-o", out) == 130
+    kept = {"in a photo": ["astronaut.jpg", "chelsea.stopped.PNG"], "between": ["astronaut.jpg"]}[at]
+    assert sorted(p.name for p in out.iterdir()) == kept
+    printed = capsys.readouterr()
+    assert printed.err.splitlines()[-1].startswith("Interrupted. The same command goes on where it was")
+    assert "1 filled, 0 there already, 0 failed" in printed.out
+    assert ("wrote" in printed.out.splitlines()[1]) == (at == "in a photo")
+    assert run(photos, masks, "-o", out) == 0
+    assert capsys.readouterr().out.endswith("2 filled, 1 there already, 0 failed\n")
+    assert {"chelsea.PNG", "coffee.tif"} < {p.name for p in out.iterdir()}
+
+
+def test_an_interruption_before_the_work_is_no_error(folders, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    photos, masks, out = folders
+    monkeypatch.setattr(command, "load_network", interrupted)
+    assert run(photos, masks, "-o", out) == 130 and not out.exists()
+
+
+WRONG = {
+    "photo": ("nowhere.jpg masks/astronaut.png -o out.jpg", "PHOTO is 'nowhere.jpg', which is not there"),
+    "mask": ("photos/astronaut.jpg nowhere.png -o out.jpg", "MASK is 'nowhere.png', which is not there"),
+    "a folder of masks": (
+        "photos/astronaut.jpg masks -o out.jpg",
+        "MASK is the folder 'masks' and PHOTO one photo; expected one",
+    ),
+    "the photo itself": ("photos/astronaut.jpg masks/astronaut.png -o photos/astronaut.jpg", "the photo or its mask; expected"),
+    "its mask": ("photos/astronaut.jpg masks/astronaut.png -o masks/../masks/astronaut.png", "the photo or its mask"),
+    "there already": ("photos/astronaut.jpg masks/astronaut.png -o photos/coffee.tif", "is there already; expected a new name"),
+    "ending": (
+        "photos/astronaut.jpg masks/astronaut.png -o out.psd",
+        "output is 'out.psd'; expected a name that ends in one of",
+    ),
+    "the photos' folder": ("photos masks -o photos", "OUT is 'photos', the folder of the photos or masks; expected another"),
+    "the masks' folder": ("photos masks -o masks", "OUT is 'masks', the folder of the photos or masks"),
+    "a file": ("photos masks -o masks/astronaut.png", "OUT is the file 'masks/astronaut.png' and PHOTO a folder"),
+    "no photo": ("empty masks -o out", "PHOTO is 'empty', which holds no photo; expected files that end in .jpg"),
+    "threshold": ("photos masks -o out --threshold 2", "threshold is 2.0; expected a share of white between 0 and 1"),
+    "lr": ("photos masks -o out --lr 0", "lr is 0.0; expected a learning rate above 0"),
+    "windows": ("photos masks -o out --windows some", "invalid choice: 'some'"),
+    "no output": ("photos masks", "the following arguments are required: -o/--output"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_arguments_are_named_before_the_network_is_loaded(folders, small_network, monkeypatch, capsys, case):
+    photos, masks, _ = folders
+    arguments, words = WRONG[case]
+    (photos.parent / "empty").mkdir()
+    monkeypatch.chdir(photos.parent)
+    before = sorted(photos.parent.rglob("*"))
+    assert run(*arguments.split()) == 2
+    assert words in capsys.readouterr().err and not small_network
+    assert sorted(photos.parent.rglob("*")) == before
+
+
+def test_a_network_that_cannot_be_had_is_a_sentence(folders, tmp_path, monkeypatch, capsys):
+    photos, masks, _ = folders
+    one = [photos / "coffee.tif", masks / "coffee_mask.png", "-o", tmp_path / "out.png"]
+    for wrong, words in (
+        (["--network", "nowhere.safetensors"], "name_or_path is 'nowhere.safetensors'; expected 'mini-lama'"),
+        (["--network", "mini-lama", "--device", "abacus"], "device is 'abacus'; expected a device such as 'cpu'"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            command.main([*map(str, one), *wrong])
+        assert words in capsys.readouterr().err
+
+    def offline(*_, **__):
+        raise ConnectionError("big-lama could not be fetched")
+
+    monkeypatch.setattr(command, "load_network", offline)
+    assert run(*one) == 1
+    assert capsys.readouterr().err == "big-lama could not be fetched\n"
+
+
+def test_the_help_says_what_is_needed_and_shows_examples(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        command.main(["--help"])
+    told = capsys.readouterr().out
+    assert "mini-lama   a toy" in told and "python -m refine_lib beach.jpg beach_mask.png -o filled.jpg" in told
+
+
+def test_the_command_as_a_process(folders, tmp_path):
+    photos, masks, _ = folders
+    line = [sys.executable, "-m", "refine_lib", photos / "astronaut.jpg", masks / "astronaut.png", "-o", tmp_path / "out.jpg"]
+    done = subprocess.run([*line, *FAST], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("astronaut.jpg: wrote ") and "level 2/2" in done.stderr
+    assert changed(tmp_path / "out.jpg", PHOTOS["astronaut"])[HOLE > 0].mean() > 0.9
