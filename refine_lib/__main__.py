@@ -11,11 +11,15 @@ from tqdm.auto import tqdm
 from refine_lib.checks import LOSSES
 from refine_lib.inpaint import check_request, inpaint_photo
 from refine_lib.networks import load_network, settings_for
-from refine_lib.photos import ENDINGS, check_output
+from refine_lib.photo_files import ENDINGS, LeftOut, check_output
 from refine_lib.refine import NothingToRefine
 from refine_lib.windows import WINDOWS
 
 MASK_ENDINGS = (*ENDINGS, ".bmp", ".gif", ".pbm", ".pgm", ".ppm")
+NOT_TAKEN = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl", ".mpo", ".pbm", ".pgm", ".pnm", ".ppm")
+NOT_TAKEN += (".psb", ".psd", ".svg", ".tga")
+RAW = (".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2")
+RAW += (".rwl", ".sr2", ".srf", ".srw", ".x3f")
 INTERRUPTED = 130  # the exit code that shells know for Ctrl-C
 
 ABOUT = """\
@@ -69,21 +73,34 @@ def _plan_folder(folder, mask, output):
         raise ValueError(f"OUT is the file {str(output)!r} and PHOTO a folder; expected a folder, which is made if need be")
     if output.resolve() in (folder.resolve(), mask.resolve()):
         raise ValueError(f"OUT is {str(output)!r}, the folder of the photos or masks; expected another one, so that they stay")
-    photos = [p for p in _pictures(folder, ENDINGS) if p.resolve() != mask.resolve()]
+    photos = [p for p in _pictures(folder, (*ENDINGS, *NOT_TAKEN, *RAW)) if p.resolve() != mask.resolve()]
+    taken = {p.stem for p in photos if not _not_taken(p)}
+    photos = [p for p in photos if not _not_taken(p) or p.stem not in taken]  # a raw file beside its JPEG is passed over
     if not mask.is_dir():
-        jobs = [Job(p, mask, output / p.name) for p in photos]
+        jobs = [Job(p, mask, output / p.name, _not_taken(p)) for p in photos]
     else:
         masks = _pictures(mask, MASK_ENDINGS)
         if mask.resolve() == folder.resolve():
             masks = [m for m in masks if m.stem.endswith("_mask")]
             photos = [p for p in photos if p not in masks]
         jobs = [_with_mask(p, masks, mask, output / p.name) for p in photos]
-    if not jobs:
+    if all(_not_taken(p) for p in photos):
         raise ValueError(f"PHOTO is {str(folder)!r}, which holds no photo; expected files that end in {', '.join(ENDINGS)}")
     return jobs
 
 
+def _not_taken(photo):
+    """Why a picture is not taken, by its ending, in words; empty where it is."""
+    ending = photo.suffix.lower()
+    if ending in ENDINGS:
+        return ""
+    first = "develop it" if ending in RAW else "save a copy as one of these"
+    return f"is a picture that ends in {ending}; expected {', '.join(ENDINGS)}: {first} first"
+
+
 def _with_mask(photo, masks, folder, output):
+    if fault := _not_taken(photo):
+        return Job(photo, None, output, fault)
     names = photo.stem, f"{photo.stem}_mask"
     found = [m for m in masks if m.stem in names]
     if len(found) == 1:
@@ -135,7 +152,8 @@ def _fill(job, model, overwrite, progress, settings):
         return "there already", f"{job.output} is there already"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NothingToRefine)  # the message says it
+            for said in (NothingToRefine, LeftOut):  # by the message, too
+                warnings.simplefilter("ignore", said)
             photo = inpaint_photo(job.photo, job.mask, job.output, model, overwrite=overwrite, progress=progress, **settings)
     except (ArithmeticError, MemoryError, OSError, RuntimeError, ValueError) as error:
         return "failed", (str(error).splitlines() or [type(error).__name__])[0]

@@ -14,16 +14,20 @@ ORDERS = {b"II*\0": "<", b"MM\0*": ">"}  # of a number's bytes, by the data's fi
 SHORT = 3  # the type of a number of two bytes; the others that are looked at here have four
 THUMBNAIL = ((Base.JpegIFOffset, Base.JpegIFByteCount), (Base.StripOffsets, Base.StripByteCounts))  # a JPEG, bare pixels
 
-# Tags of TIFF that tell how pixels are stored or hold some (37724: an editor's layers), or are handed to a writer by
-# themselves (700, XMP data, and 34675, the colour profile).
+# Tags of TIFF that tell how pixels are stored, or are handed to a writer by themselves (700, XMP data, and 34675, the colour
+# profile). PICTURES may hold copies of the photo: XMP data, and in 34377 and 37724 an editor's resources and layers.
 STORAGE = {*range(254, 260), *range(262, 267), 273, *range(277, 282), 284, *range(288, 294), 297, 301, 317, *range(320, 326)}
-STORAGE |= {330, 332, 338, 339, 347, *range(512, 522), *range(529, 533), 700, 34675, 37724}
+PICTURES = {700, 34377, 37724}
+STORAGE |= {330, 332, 338, 339, 347, *range(512, 522), *range(529, 533), 34675} | PICTURES
+# Bytes that a number takes, by its type; those of the other types take one.
+SIZES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 
 
 def upright(data, size):
     """EXIF data without orientation and without thumbnail (it shows what was in the hole), with the picture's new size.
 
-    All else stays where it is, so that the notes of the camera's maker, which point into the data, can be read as before.
+    All else stays where it is, so that the notes of the camera's maker, which point into the data, can be read as before. What
+    small pictures a maker hides in its notes is not known, and stays too.
 
     Args:
         data: as a file holds them, with or without ``HEAD``; empty are none.
@@ -42,8 +46,10 @@ def upright(data, size):
             details.set_value(Base.ExifImageWidth, size[0])
             details.set_value(Base.ExifImageHeight, size[1])
         main.remove_thumbnail()
+        for tag in PICTURES:
+            main.blank(tag)
         main.remove(Base.Orientation)
-    except (KeyError, struct.error) as error:
+    except (IndexError, KeyError, ValueError, struct.error) as error:
         raise ValueError(f"the EXIF data are damaged: {error}") from error
     return HEAD + bytes(data)
 
@@ -58,13 +64,24 @@ class _Directory:
         self.entries = {self._number("H", entry): entry for entry in range(place + 2, self.end, 12)}
 
     def value(self, tag):
-        """A tag's value, where that is one number."""
-        return self._number(self._form(tag), self.entries[tag] + 8)
+        """A tag's value, or the first of several."""
+        return self.values(tag)[0]
+
+    def values(self, tag):
+        """A tag's whole numbers, which lie in its entry where they are few."""
+        return struct.unpack_from(f"{self.order}{self._count(tag)}{self._form(tag)}", self.data, self._where(tag).start)
 
     def set_value(self, tag, value):
-        """Changes a tag's value; a tag that is not there, or has no room for it, stays as it is."""
-        if tag in self.entries and value < 1 << 8 * struct.calcsize(self._form(tag)):
-            struct.pack_into(self.order + self._form(tag), self.data, self.entries[tag] + 8, value)
+        """Changes a tag's value; a tag that is not there, has several, or has no room for it, stays as it is."""
+        if tag in self.entries and self._count(tag) == 1:
+            if value < 1 << 8 * struct.calcsize(self._form(tag)):
+                struct.pack_into(self.order + self._form(tag), self.data, self.entries[tag] + 8, value)
+
+    def blank(self, tag):
+        """Removes a tag's entry, and what it holds."""
+        if tag in self.entries:
+            self._blank(self._where(tag))
+            self.remove(tag)
 
     def remove(self, tag):
         """Moves what stands behind a tag's entry up: other entries, and the place of the next directory."""
@@ -79,13 +96,31 @@ class _Directory:
             return
         following = _Directory(self.data, self._number("I", self.end))
         for start, length in THUMBNAIL:
-            if start in following.entries and length in following.entries:
-                there = slice(following.value(start), following.value(start) + following.value(length))
-                self.data[there] = bytes(len(self.data[there]))
+            if start in following.entries:  # pixels may lie in strips, each with its place and length
+                for place, n in zip(following.values(start), following.values(length), strict=True):
+                    self._blank(slice(place, place + n))
         self.data[self.end : self.end + 4] = bytes(4)
 
+    def _blank(self, there):
+        if there.start < self.end + 4 and there.stop > self.place:
+            raise ValueError(f"a picture would lie in the directory, from byte {there.start} on")
+        self.data[there] = bytes(len(self.data[there]))
+
+    def _where(self, tag):
+        """The bytes of a tag's values: four or fewer stand in its entry, else it says where they begin."""
+        length = self._count(tag) * SIZES.get(self._type(tag), 1)
+        start = self.entries[tag] + 8
+        start = start if length <= 4 else self._number("I", start)
+        return slice(start, start + length)
+
     def _form(self, tag):
-        return "H" if self._number("H", self.entries[tag] + 2) == SHORT else "I"
+        return "H" if self._type(tag) == SHORT else "I"
+
+    def _type(self, tag):
+        return self._number("H", self.entries[tag] + 2)
+
+    def _count(self, tag):
+        return self._number("I", self.entries[tag] + 4)
 
     def _number(self, form, place):
         return struct.unpack_from(self.order + form, self.data, place)[0]

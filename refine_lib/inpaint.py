@@ -21,7 +21,8 @@ from refine_lib.device import pick_device
 from refine_lib.masks import erode
 from refine_lib.memory import Budget, available_memory, bytes_per_pixel
 from refine_lib.networks import load_network, settings_for
-from refine_lib.photos import Photo, check_holds, check_output, read_hole, read_photo, to_image, to_pixels, write_photo
+from refine_lib.photo_files import LeftOut, Photo, check_holds, check_output, read_hole, read_photo, write_photo
+from refine_lib.photos import to_image, to_pixels
 from refine_lib.probe import check_model, device_of
 from refine_lib.pyramid import level_sizes
 from refine_lib.refine import NothingToRefine, multiscale_inpaint
@@ -41,7 +42,8 @@ class InpaintedPhoto:
         mask: the hole, grown by ``dilation``: (1, 1, H, W), 1 = hole.
         windows: what was computed, or was to be: (top, bottom, left, right) in pixels each.
         results: the ``Result`` of each window that was begun; its picture is the window's.
-        message: sentences where nothing was refined, in whole or in part, or where the run was stopped; else empty.
+        message: sentences where nothing was refined, in whole or in part, where the run was stopped, or where EXIF data are
+            damaged and were left out; else empty.
         stopped: whether the callback or the keyboard stopped the run before its end. What it did not reach is as it was.
         seconds: that the computation took.
         path: the file that it was written to, or None.
@@ -58,7 +60,7 @@ class InpaintedPhoto:
     _photo: Photo = field(default=None, repr=False)
 
     def save(self, path, overwrite=False):
-        """Writes it with all that the photo's file says beside its pixels, as ``refine_lib.photos.write_photo`` does."""
+        """Writes it with what was kept of the photo's file, as ``refine_lib.photo_files.write_photo`` does."""
         write_photo(self.image, path, self._photo, overwrite)
         self.path = Path(path)
 
@@ -95,7 +97,8 @@ def inpaint_photo(
     """Fills the hole in a photo and leaves the rest as it is: every pixel, the size, the EXIF data, the colour profile.
 
     The photo is turned upright as its EXIF data say. It may be RGB or grey of 8 bits, with a palette or transparency (what is
-    filled is opaque), or grey of 16 bits. Pixels outside the hole come back bit for bit; a JPEG is compressed as it was.
+    filled is opaque), or grey of 16 bits. Pixels outside the hole come back bit for bit; a JPEG is compressed as it was. What
+    else a file says, and what of it is not kept (IPTC data for one), is told in ``refine_lib.photo_files.read_photo``.
 
     Args:
         photo: a path, an opened file or a Pillow image: JPEG, PNG, TIFF or WebP; also GIF and BMP.
@@ -124,11 +127,13 @@ def inpaint_photo(
     Raises:
         TypeError, ValueError, OSError, RuntimeError: where an argument or a file is not as above, output is there already or
             cannot hold the photo, or the network or the device cannot be had; before any work is done.
+        OSError: where the result cannot be written, on a full disk for one; no part of a file is left.
         MemoryError: where memory does not hold the photo, or a window around a hole.
         FloatingPointError: where the loss is no longer finite.
 
     Warns:
         NothingToRefine: where there was nothing to refine.
+        LeftOut: where the photo's EXIF data are damaged and were left out.
     """
     named = isinstance(network, (str, os.PathLike))
     settings = settings_for(network) if named else {"smallest_scale": 512, "lr": 0.002}
@@ -159,12 +164,13 @@ def inpaint_photo(
         work.windows, work.owner = plan_windows(work.hole, windows, context, settings["smallest_scale"], budget)
         work.run(model, settings, callback, Path(photo.name).name if progress else None)
 
+    said = work.message(threshold)
     done = InpaintedPhoto(
         image=work.image(soft_edge),
         mask=mask,
         windows=[(w.top, w.bottom, w.left, w.right) for w in work.windows],
         results=work.results,
-        message=work.message(threshold),
+        message="\n".join(filter(None, [said, photo.message])),
         stopped=work.stopped,
         seconds=time.perf_counter() - started,
         _photo=photo,
@@ -172,8 +178,10 @@ def inpaint_photo(
     if output is not None:
         path = _free_name(output) if done.stopped else output
         done.save(path, overwrite and not done.stopped)
-    if done.message and not done.stopped:
-        warnings.warn(done.message, NothingToRefine, stacklevel=2)
+    if said and not done.stopped:
+        warnings.warn(said, NothingToRefine, stacklevel=2)
+    if photo.message:
+        warnings.warn(photo.message, LeftOut, stacklevel=2)
     return done
 
 

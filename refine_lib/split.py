@@ -5,16 +5,18 @@ its network wants to see: the value in the hole, the range of values, the multip
 """
 
 import difflib
+import warnings
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from refine_lib.featuremap import Featuremap, shapes_of
 from refine_lib.networks.aotgan import AOTGenerator
 from refine_lib.networks.lama import LamaGenerator
-from refine_lib.probe import check_gradient, check_repeatable, small_picture
+from refine_lib.probe import alike, check_gradient, check_repeatable, small_featuremap, small_picture
 from refine_lib.record import record
 
 
@@ -67,8 +69,12 @@ class SplitNetwork(nn.Module):
         Returns:
             (B, 3, H, W), in [0, 1] where the network keeps to its range.
         """
-        x = z if isinstance(z, torch.Tensor) else z[0] if len(z) == 1 else tuple(z)
-        for layer in self.layers[self.at :]:
+        rear = self.layers[self.at :]
+        tensors = (z,) if isinstance(z, torch.Tensor) else tuple(z)
+        if any(getattr(layer, "inplace", False) for layer in rear.modules()):
+            tensors = tuple(t.clone() for t in tensors)  # a layer that works in place must not change z itself
+        x = tensors[0] if len(tensors) == 1 else tensors
+        for layer in rear:
             x = layer(x)
         return self._as_picture(x, getattr(z, "size", None))
 
@@ -77,6 +83,8 @@ class SplitNetwork(nn.Module):
         return self.rear(self.front(image, mask))
 
     def _as_picture(self, x, size):
+        if not isinstance(x, torch.Tensor):
+            raise ValueError(f"the network returns a {type(x).__name__}; expected one tensor (B, 3, H, W)")
         height, width = size or x.shape[-2:]
         low, high = self.value_range
         return (x[..., :height, :width] - low) / (high - low)
@@ -98,7 +106,8 @@ class NamedSplitNetwork(SplitNetwork):
     """Any network as ``front`` and ``rear``, cut before the layers named ``at``, a tuple; otherwise a ``SplitNetwork``.
 
     The rear is what those layers do and all that follows from it; z is whatever crosses over to it, skip connections
-    included. What the network does is followed anew for each picture, so that it may depend on the picture's size.
+    included, but for the picture and the mask themselves. What the network does is followed anew for each picture, so that it
+    may depend on the picture's size.
     """
 
     def __init__(self, network, at, hole_value, value_range, multiple):
@@ -107,7 +116,7 @@ class NamedSplitNetwork(SplitNetwork):
 
     def front(self, image, mask):
         """As in ``SplitNetwork``; z has a tensor for each one that crosses the cut. It has no gradient to the picture."""
-        followed = record(self.network, self.network_input(image, mask), self.at)
+        followed = record(self.network, self.network_input(image, mask).detach(), self.at)
         return Featuremap(followed.z, image.shape[-2:], followed)
 
     def rear(self, z):
@@ -121,7 +130,7 @@ class NamedSplitNetwork(SplitNetwork):
         return self._as_picture(self.network(self.network_input(image, mask)), image.shape[-2:])
 
     def __repr__(self):
-        z = small_picture(self)[1]
+        z = small_featuremap(self)
         n_rear = z.record.n_parameters
         return "\n".join(
             [
@@ -141,8 +150,9 @@ def split_network(network, at=None, hole_value=None, value_range=None, multiple=
         network: any module that takes one tensor (B, 4, H, W), image and mask, to (B, 3, H, W).
         at: where the rear begins. For a list of layers (``nn.Sequential``, ``LamaGenerator``, ``AOTGenerator``) the index or
             the name of a layer; 0 is before all, ``len(layers)`` behind all. For any other network, or a layer within a layer,
-            its name as in ``network.named_modules()``, or several names: z is then whatever crosses the cut before them,
-            skip connections included. None is the paper's choice for LaMa and AOT-GAN, before the first residual block.
+            its name as in ``network.named_modules()``, or several names: z is then whatever crosses the cut before them, skip
+            connections included; picture and mask, where they go around the weights, stay as they are. None is the paper's
+            choice for LaMa and AOT-GAN, before the first residual block.
         hole_value: what the network sees in the hole, in the network's own range. None asks the network, else 0.
         value_range: of the network's image, in and out. None asks the network, else (0, 1).
         multiple: height and width are padded to a multiple of this by reflection at the right and the bottom, and the
@@ -171,12 +181,16 @@ def split_network(network, at=None, hole_value=None, value_range=None, multiple=
 
     layers = _layers_of(network)
     at = getattr(network, "first_block", None) if at is None and layers is not None else at
-    place = _place_among(layers, at)
+    place = _place_among(
+        layers, at.removeprefix("model.") if isinstance(network, LamaGenerator) and isinstance(at, str) else at
+    )
     if place is not None:
         model = SplitNetwork(layers, place, *convention)
     else:
         model = NamedSplitNetwork(network, _check_names(network, layers, at), *convention)
     check_repeatable(model)
+    if isinstance(model, NamedSplitNetwork):
+        _check_followed(model)
     check_gradient(model)
     return model
 
@@ -210,7 +224,7 @@ def trace(model, image, mask):
     found = []
 
     def hook(layer, args, output):
-        tensors = output if isinstance(output, tuple) else (output,)
+        tensors = [t for t in tree_leaves(output) if isinstance(t, torch.Tensor)]
         shapes = tuple(tuple(t.shape) for t in tensors)
         found.append(Layer(len(found), names[layer], shapes, sum(t.nbytes for t in tensors)))
 
@@ -227,6 +241,27 @@ def trace(model, image, mask):
     return found
 
 
+def _check_followed(model):
+    """Raises unless the gradient through what was followed is the network's own: by its input, on two pictures of noise."""
+    for seed in (1, 2):
+        x = model.network_input(*small_picture(model, seed=seed)).requires_grad_()
+        with torch.enable_grad(), warnings.catch_warnings(action="ignore"):  # on numbers taken out of what has a gradient
+            whole, followed = model.network(x), record(model.network, x, model.at)
+            cut = followed.run(followed.z)
+            some = torch.rand(whole.shape, generator=torch.Generator().manual_seed(seed)).to(whole)
+            whole, cut = ((some * picture).sum() for picture in (whole, cut))
+        wanted, found = (
+            torch.autograd.grad(total, x, allow_unused=True, materialize_grads=True)[0] if total.requires_grad else x * 0
+            for total in (whole, cut)
+        )
+        scale = wanted.abs().max().clamp(min=1e-12)
+        if wanted.isfinite().all() and not alike(found / scale, wanted / scale):
+            raise ValueError(
+                "the cut network has another gradient than the whole one: what the network does cannot be followed. Look behind"
+                " the cut for TorchScript, vmap, hooks on gradients, or a Function whose apply was given another name"
+            )
+
+
 def _layers_of(network):
     """The layers of a network that is a list of them, as an ``nn.Sequential``; None for another."""
     if isinstance(network, LamaGenerator | AOTGenerator):
@@ -239,8 +274,7 @@ def _place_among(layers, at):
     """The index of a layer in a list of layers; None where ``at`` is the name of something else."""
     if isinstance(at, str | list | tuple):
         names = [] if layers is None else [name for name, _ in layers.named_children()]
-        name = at.removeprefix("model.") if isinstance(at, str) else None
-        return names.index(name) if name in names else None
+        return names.index(at) if at in names else None
     n_layers = -1 if layers is None else len(layers)
     if isinstance(at, bool) or not isinstance(at, int) or not 0 <= at <= n_layers:
         index = "" if layers is None else f"the index of a layer, 0 to {n_layers}, or "
@@ -251,7 +285,7 @@ def _place_among(layers, at):
 def _check_names(network, layers, at):
     """The names as a tuple, each that of a layer within the network."""
     names = (at,) if isinstance(at, str) else tuple(at)
-    known = [name for name, _ in network.named_modules() if name]
+    known = [name for name, _ in network.named_modules(remove_duplicate=False) if name]
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(str(name), known) or [n for n, _ in network.named_children()]
@@ -267,8 +301,8 @@ def _n_parameters(module):
 
 def _describe(model):
     """Shapes and memory of z, for a line of text."""
-    (image, _), z = small_picture(model)
-    memory = z.nbytes * (1024 / image.shape[-1]) ** 2
+    z = small_featuremap(model)
+    memory = z.nbytes * (1024 / z.size[1]) ** 2
     n_tensors = f"{len(z)} tensors" if len(z) > 1 else "1 tensor"
     shapes = n_tensors if isinstance(model, NamedSplitNetwork) else " + ".join(shapes_of(z))
     return f"{shapes}, {memory / 2**20:.0f} MB for 1024 x 1024 px"

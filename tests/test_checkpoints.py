@@ -17,7 +17,7 @@ from torch import nn
 
 from refine_lib import AOTGenerator, LamaGenerator, load_network, split_network
 from refine_lib.networks.checkpoints import Refused, read_state
-from refine_lib.networks.weights import load_generator
+from refine_lib.networks.weights import load_generator, save_generator
 
 TINY = TESTS / "known_answers" / "tiny-lama"
 
@@ -209,3 +209,94 @@ def test_what_is_no_file_of_weights_is_named(tmp_path):
 def test_an_aot_gan_out_of_range_is_named(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         AOTGenerator(**arguments)
+
+
+def archive_of(content, **storages):
+    """An archive as torch writes it, with this pickle and these storages."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", content)
+        for name, numbers in storages.items():
+            archive.writestr(f"archive/data/{name}", numbers)
+    return buffer.getvalue()
+
+
+# A tensor of two billion numbers with a stride of 0, on a storage of four.
+HUGE = b"ctorch._utils\n_rebuild_tensor_v2\n("
+HUGE += b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x00aX\x03\x00\x00\x00cpuK\x04tQ"
+HUGE += b"K\x00J\x00\x00\x00\x7f\x85K\x00\x85tR"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (archive_of(b"}r\x00\xc2\xeb\x0b."), "asks for more memory than it can need"),  # memo place 200,000,000
+        (archive_of(b"}X\x01\x00\x00\x00t" + HUGE + b"s.", a=bytes(16)), "has a storage of 4 numbers"),
+    ],
+)
+def test_a_small_file_does_not_take_much_memory(content, words, tmp_path):
+    (tmp_path / "weights.ckpt").write_bytes(content)
+    with pytest.raises(ValueError, match=words):
+        read_state(tmp_path / "weights.ckpt")
+
+
+def test_what_is_compressed_is_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "weights.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({"a": 1}, 2))
+    with pytest.raises(ValueError, match="its data.pkl is compressed"):
+        read_state(tmp_path / "weights.ckpt")
+
+
+def test_dictionaries_that_hold_each_other_are_gone_through_once(tmp_path):
+    nested = {"t": torch.ones(2)}
+    for _ in range(40):
+        nested = {"a": nested, "b": nested}
+    nested["itself"] = nested
+    torch.save(nested, tmp_path / "weights.ckpt")
+    assert len(read_state(tmp_path / "weights.ckpt")) == 1
+
+
+def test_tensors_share_a_storage_as_they_did(tmp_path):
+    flat = torch.arange(1000.0)
+    torch.save({f"t{i}": flat[i : i + 10] for i in range(900)}, tmp_path / "weights.ckpt")
+    state = read_state(tmp_path / "weights.ckpt")
+    assert torch.equal(state["t7"], flat[7:17])
+    assert len({t.untyped_storage().data_ptr() for t in state.values()}) == 1
+
+
+@pytest.mark.parametrize("name", ["__torch__.Net", "torch._utils._rebuild_tensor_v2", "omegaconf.DictConfig"])
+def test_a_file_does_not_change_what_reads_it(name, contents, tmp_path):
+    module, _, name = name.rpartition(".")
+    slots = pickle.dumps((None, {"__defaults__": (7,), "__setstate__": len, "function": len}), 2)[2:-1]
+    (tmp_path / "evil.ckpt").write_bytes(archive_of(b"c" + module.encode() + b"\n" + name.encode() + b"\n" + slots + b"b."))
+    try:
+        read_state(tmp_path / "evil.ckpt")
+    except ValueError:
+        pass
+    for good in ("script.pt", "state.pth", "lightning.ckpt"):
+        (tmp_path / good).write_bytes(contents[good])
+        load_generator(tmp_path / good)
+
+
+def test_counters_that_are_missing_are_made(tiny_lama, tmp_path):
+    """TorchScript may leave out what batch norms have counted; the network can be saved as it is, all the same."""
+    torch.save({k: v for k, v in tiny_lama.state_dict().items() if "num_batches" not in k}, tmp_path / "weights.pth")
+    network = load_generator(tmp_path / "weights.pth")
+    save_generator(network, tmp_path / "weights.safetensors")
+    x = torch.rand(1, 4, 32, 32)
+    assert torch.equal(network.eval()(x), tiny_lama(x))
+
+
+@pytest.mark.parametrize(
+    ("tensor", "words"),
+    [
+        (torch.tensor(1.0), r"its model.1.ffc.convl2l.weight is \(\), no convolution's weights"),
+        (torch.zeros(0, 4, 7, 7), r"is \(0, 4, 7, 7\), no convolution's weights"),
+        (torch.zeros(8, 4, 7, 7, dtype=torch.int32), r"it has model.1.ffc.convl2l.weight \(8, 4, 7, 7\) of whole numbers"),
+        (torch.zeros(9, 4, 7, 7), "does not hold a LaMa or AOT-GAN generator"),
+    ],
+)
+def test_a_tensor_of_another_kind_is_named(tensor, words, tiny_lama, tmp_path):
+    torch.save(tiny_lama.state_dict() | {"model.1.ffc.convl2l.weight": tensor}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=words):
+        load_network(tmp_path / "weights.pth")

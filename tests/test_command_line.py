@@ -102,7 +102,7 @@ def test_what_cannot_be_filled_is_reported_and_the_others_go_on(folders, small_n
     Image.fromarray(PHOTOS["coffee"]).convert("CMYK").save(photos / "print.tif")
     for name in ("broken", "print", "astronaut_mask"):
         Image.fromarray(HOLE).save(masks / f"{name}.png")
-    for name in (".hidden.jpg", "raw.cr2", "notes.txt"):  # no photos for this command
+    for name in (".hidden.jpg", ".hidden.heic", "chelsea.xmp", "chelsea.cr2", "notes.txt"):  # not for this command
         (photos / name).touch()
     assert run(photos, masks, "-o", out) == 1
     printed = capsys.readouterr()
@@ -116,6 +116,33 @@ def test_what_cannot_be_filled_is_reported_and_the_others_go_on(folders, small_n
     assert run(photos, masks, "-o", out, "--quiet") == 1
     printed = capsys.readouterr()
     assert printed.out == "" and len(printed.err.splitlines()) == 4
+
+
+def test_pictures_that_are_not_taken_are_reported(folders, small_network, capsys):
+    photos, masks, out = folders
+    for name in ("a.BMP", "b.gif", "c.heic", "d.cr2"):
+        (photos / name).touch()
+    for mask in (masks, masks / "coffee_mask.png"):  # a folder, or one for all
+        assert run(photos, mask, "-o", out, "--quiet", "--overwrite") == 1
+        said = capsys.readouterr().err.splitlines()
+        taken = "expected .jpg, .jpeg, .png, .tif, .tiff, .webp"
+        assert said == [
+            f"a.BMP: is a picture that ends in .bmp; {taken}: save a copy as one of these first",
+            f"b.gif: is a picture that ends in .gif; {taken}: save a copy as one of these first",
+            f"c.heic: is a picture that ends in .heic; {taken}: save a copy as one of these first",
+            f"d.cr2: is a picture that ends in .cr2; {taken}: develop it first",
+        ]
+    Image.fromarray(HOLE).save(photos / "coffee_mask.bmp")  # a mask beside its photo is none of them
+    assert run(photos, photos, "-o", out, "--quiet") == 1
+    assert "coffee_mask" not in capsys.readouterr().err
+
+
+def test_damaged_exif_data_are_said_in_the_line(folders, tmp_path, small_network, capsys):
+    _, masks, _ = folders
+    Image.fromarray(PHOTOS["coffee"]).save(tmp_path / "junk.jpg", exif=b"Exif\0\0" + bytes(30))
+    assert run(tmp_path / "junk.jpg", masks / "coffee_mask.png", "-o", tmp_path / "out.jpg") == 0
+    printed = capsys.readouterr()
+    assert "junk.jpg are damaged and were left out." in printed.out and "Warning" not in printed.err
 
 
 def test_one_mask_for_all_and_masks_beside_the_photos(folders, small_network):

@@ -16,10 +16,11 @@ from PIL import Image, ImageCms
 from scipy import ndimage
 from skimage import data
 
-from refine_lib import LamaGenerator, NothingToRefine, inpaint, load_network, multiscale_inpaint, split_network
+from refine_lib import LamaGenerator, NothingToRefine, inpaint, load_network, multiscale_inpaint, photo_files, split_network
 from refine_lib.device import return_free_memory
 from refine_lib.inpaint import KEPT, inpaint_photo
 from refine_lib.memory import SIDE, STARTING, Budget, available_memory, bytes_per_pixel, left_by_container
+from refine_lib.photo_files import LeftOut
 from refine_lib.photos import to_image
 from refine_lib.windows import plan_windows
 
@@ -322,6 +323,28 @@ def test_without_a_hole_the_photo_comes_back_as_it_is_and_that_is_said(untouched
         done = inpaint_photo(in_mode("RGBA"), Image.new("L", (128, 96)), tmp_path / "out.png", untouched)
     assert len(caught) == 1 and done.windows == [] and str(done).endswith("the photo comes back as it is.")
     assert not unlike(Image.open(tmp_path / "out.png"), in_mode("RGBA")).any()
+
+
+def test_damaged_exif_data_do_not_hinder_and_are_said(painted, tmp_path):
+    in_mode("RGB").save(tmp_path / "photo.jpg", exif=b"Exif\0\0" + bytes(30))
+    with pytest.warns(LeftOut, match="photo.jpg are damaged and were left out") as caught:
+        done = inpaint_photo(tmp_path / "photo.jpg", MASK, tmp_path / "out.jpg", painted, **FAST)
+    assert len(caught) == 1 and done.message == str(caught[0].message) and str(done).endswith(done.message)
+    assert unlike(done.image, PIXELS)[HOLE].all() and b"Exif" not in (tmp_path / "out.jpg").read_bytes()
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_no_file(painted, tmp_path, monkeypatch):
+    whole = photo_files._save
+
+    def full_disk(image, file, *rest):
+        whole(image, file, *rest)
+        if not isinstance(file, BytesIO):  # not the trial
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(photo_files, "_save", full_disk)
+    with pytest.raises(OSError, match="output is .*out.png', which could not be written: .*No space left on device"):
+        inpaint_photo(in_mode("RGB"), MASK, tmp_path / "out.png", painted, **FAST)
+    assert not list(tmp_path.iterdir())
 
 
 def test_that_nothing_was_refined_is_said_once(tiny_single):

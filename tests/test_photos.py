@@ -1,5 +1,6 @@
 """Photos and masks as tensors, and back; photo files with all that they hold."""
 
+import os
 import struct
 import zlib
 from io import BytesIO
@@ -9,24 +10,13 @@ import pytest
 import tifffile
 import torch
 from conftest import picture
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from skimage import data
 
-from refine_lib import photos, random_scenes, stroke_masks
+from refine_lib import photo_files, random_scenes, stroke_masks
 from refine_lib.exif import upright
-from refine_lib.photos import (
-    BUILT_IN,
-    check_holds,
-    check_output,
-    load_mask,
-    load_photo,
-    read_hole,
-    read_photo,
-    save_photo,
-    to_image,
-    to_pixels,
-    write_photo,
-)
+from refine_lib.photo_files import check_holds, check_output, read_hole, read_photo, without_pictures, write_photo
+from refine_lib.photos import BUILT_IN, load_mask, load_photo, save_photo, to_image, to_pixels
 
 PIXELS = data.chelsea()[:96, 100:228]
 DEEP = PIXELS[..., 1] * np.uint16(257) ^ np.uint16(77)  # 16-bit grey
@@ -131,6 +121,177 @@ def test_exif_data_lose_orientation_and_thumbnail_and_nothing_moves(order):
         upright(b"Exif\0\0no TIFF", (96, 128))
 
 
+def exif_of_strips(order, mismatched=False):
+    """EXIF data with notes of the maker right behind the directories, and a thumbnail of bare pixels in two strips."""
+    number, short = order + "I", order + "HHIHH"
+    notes, strips = b"notes of the maker, of some length", (b"what was", b" in the hole")
+    following = 8 + 2 + 12 + 4
+    after = following + 2 + 2 * 12 + 4
+    lists = after + len(notes)
+    first = lists + 8
+    places = struct.pack(order + "II", first, first + len(strips[0]))
+    main = struct.pack(order + "HHHII", 1, 0x927C, 7, len(notes), after) + struct.pack(number, following)
+    lengths = struct.pack(short, 279, 3, 1 if mismatched else 2, len(strips[0]), len(strips[1]))
+    small = struct.pack(order + "HHHII", 2, 273, 4, 2, lists) + lengths
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(number, 8)
+    return b"Exif\0\0" + head + main + small + bytes(4) + notes + places + b"".join(strips)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_a_thumbnail_of_two_strips_is_blanked_and_nothing_else(order):
+    before = exif_of_strips(order)
+    after = upright(before, (96, 128))
+    assert before.endswith(b"what was in the hole") and after == before[: 6 + 22] + bytes(4) + before[6 + 26 : -20] + bytes(20)
+    with pytest.raises(ValueError, match="the EXIF data are damaged"):  # which bytes are the thumbnail is not known
+        upright(exif_of_strips(order, mismatched=True), (96, 128))
+
+
+def test_a_thumbnail_that_would_lie_in_the_directory_is_damage():
+    data = bytearray(camera_exif())
+    struct.pack_into("<I", data, data.index(struct.pack("<HHI", 0x0201, 4, 1)) + 8, 10)
+    with pytest.raises(ValueError, match="the EXIF data are damaged: a picture would lie in the directory, from byte 10 on"):
+        upright(data, (96, 128))
+
+
+def xmp(inside):
+    return b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description xmp:Rating="5">' + inside + b"</rdf:Description></x:xmpmeta>"
+
+
+@pytest.mark.parametrize("target", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("source", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_small_copies_in_xmp_data_and_an_editors_resources_go(source, target, tmp_path):
+    small = b'<rdf:Alt><rdf:li rdf:parseType="Resource"><xmpGImg:image>/9j/hole</xmpGImg:image></rdf:li></rdf:Alt>'
+    tags = Image.Exif()
+    tags[0x010F], tags[34377] = "Maker", b"8BIM a picture of the hole"
+    said = xmp(b'<xmp:Thumbnails a="1">\n' + small + b"</xmp:Thumbnails><dc:title>kept</dc:title><xmp:Thumbnails/>")
+    notes = {"xmp": said}
+    if source == "TIFF":
+        tags[700] = said
+    if source == "PNG":
+        notes["pnginfo"] = PngImagePlugin.PngInfo()
+        notes["pnginfo"].add_itxt("XML:com.adobe.xmp", said)
+    photo = read_photo(BytesIO(in_file(PIXELS, source, exif=tags, **notes)))
+    write_photo(photo.image, tmp_path / f"a.{target}", photo)
+    with Image.open(tmp_path / f"a.{target}") as image:
+        assert image.info["xmp"] == xmp(b"<dc:title>kept</dc:title>")
+        assert image.getexif()[0x010F] == "Maker" and 34377 not in image.getexif()
+    assert b"hole" not in (tmp_path / f"a.{target}").read_bytes()
+
+
+def test_xmp_data_of_which_a_picture_cannot_be_cut_out_are_not_kept():
+    kept = xmp(b"<xmp:ThumbnailsAreNot/>").replace(b"Thumbnails", b"Thumbs")
+    assert without_pictures(kept) == kept
+    for shown in (b"<xmp:Thumbnails>cut off", b'<a GImage:Data="/9j/"/>', b"<xmpGImg:image>/9j/</xmpGImg:image>"):
+        assert without_pictures(xmp(shown)) == b""
+    assert without_pictures(xmp(b"<xmp:Thumbnails>/9j/</xmp:Thumbnails>").decode().encode("utf-16")) == b""
+
+
+JUNK = {
+    "no TIFF": b"Exif\0\0no TIFF",
+    "zeros": b"Exif\0\0" + bytes(40),
+    "cut off": camera_exif()[:40],
+    "no directory": b"Exif\0\0II*\0\xff\xff\0\0",
+}
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("case", JUNK)
+@pytest.mark.filterwarnings("ignore:(Corrupt|Truncated)")
+def test_damaged_exif_data_are_left_out_and_that_is_said(case, format, tmp_path):
+    content = in_file(PIXELS, format, exif=JUNK[case], icc_profile=b"a profile")
+    photo = read_photo(BytesIO(content))
+    assert photo.message == "The EXIF data of the file are damaged and were left out." and photo.notes["exif"] == b""
+    assert photo.notes["icc_profile"] == b"a profile"
+    if case != "cut off":  # else it still says how the camera was turned
+        assert np.array_equal(np.asarray(photo.image), np.asarray(Image.open(BytesIO(content)).convert("RGB")))
+    write_photo(photo.image, tmp_path / "a.png", photo)
+    assert b"eXIf" not in (tmp_path / "a.png").read_bytes()
+    (tmp_path / "photo").write_bytes(content)
+    assert load_photo(tmp_path / "photo").numel() == PIXELS.size and read_hole(tmp_path / "photo").size == HOLE.size
+
+
+def test_good_exif_data_are_no_message():
+    assert read_photo(BytesIO(in_file(PIXELS, "JPEG", exif=camera_exif()))).message == ""
+    assert read_photo(BytesIO(in_file(PIXELS, "PNG"))).message == ""
+
+
+def png(pixels, chunks=(), **texts):
+    """The bytes of a PNG with chunks, (name, content) each, and texts."""
+    info = PngImagePlugin.PngInfo()
+    for name, content in chunks:
+        info.add(name, content)
+    for keyword, words in texts.items():
+        info.add_text(keyword, words)
+    return in_file(pixels, "PNG", pnginfo=info)
+
+
+WIDE = (b"cHRM", struct.pack(">8I", 31270, 32900, 70800, 29200, 17000, 79700, 13100, 4600))
+LIKE_SRGB = (b"cHRM", struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000))
+LINEAR, LIKE_SRGBS_GAMMA = (b"gAMA", struct.pack(">I", 100000)), (b"gAMA", struct.pack(">I", 45455))
+
+
+def test_a_png_keeps_what_it_says_of_its_colours_and_its_texts(tmp_path):
+    author, title = "J\u00fcrgen", PngImagePlugin.iTXt("\u732b", "zh", "\u984c")
+    content = png(PIXELS, [LINEAR, WIDE, (b"cICP", b"\x09\x10\0\1")], Author=author, Title=title, dpi="none", gamma="none")
+    photo = read_photo(BytesIO(content))
+    write_photo(photo.image, tmp_path / "a.png", photo)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.text == {"Author": author, "Title": title, "dpi": "none", "gamma": "none"}
+        assert (image.text["Title"].lang, image.text["Title"].tkey) == ("zh", "\u984c")
+        assert image.info["chromaticity"][2] == 0.708
+    written = (tmp_path / "a.png").read_bytes()
+    assert all(name + said in written for name, said in (LINEAR, WIDE, (b"cICP", b"\x09\x10\0\1")))
+    photo = read_photo(BytesIO(png(PIXELS, [LIKE_SRGBS_GAMMA, LIKE_SRGB, (b"sRGB", b"\1")])))
+    write_photo(photo.image, tmp_path / "b.png", photo)
+    with Image.open(tmp_path / "b.png") as image:
+        assert (image.info["gamma"], image.info["srgb"]) == (0.45455, 1)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "tif", "webp"])
+def test_a_format_that_would_show_other_colours_is_refused(ending):
+    words = f"has a gamma or primaries of its own .*, which {photo_files.ENDINGS[f'.{ending}']} does not hold; expected output to end in"
+    for chunks in ([LINEAR], [WIDE], [(b"cICP", b"\x09\x10\0\1")], [(b"cICP", b"\x09\x10\0\1"), (b"sRGB", b"\0")]):
+        photo = read_photo(BytesIO(png(PIXELS, chunks)))
+        check_holds("a.png", photo)
+        with pytest.raises(ValueError, match=words):
+            check_holds(f"a.{ending}", photo)
+    for chunks in ([], [LIKE_SRGBS_GAMMA, LIKE_SRGB], [LINEAR, (b"sRGB", b"\0")], [(b"cICP", b"\1\x0d\0\1"), LINEAR]):
+        check_holds(f"a.{ending}", read_photo(BytesIO(png(PIXELS, chunks))))
+
+
+def test_a_jpeg_keeps_its_comment(tmp_path):
+    photo = read_photo(BytesIO(in_file(PIXELS, "JPEG", comment=b"on the beach")))
+    for ending in ("jpg", "png", "tif", "webp"):
+        write_photo(Image.fromarray(PIXELS), tmp_path / f"a.{ending}", photo)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.info["comment"] == b"on the beach"
+
+
+def test_of_a_png_that_is_loaded_the_file_is_looked_at_or_it_is_refused(tmp_path):
+    content, path = png_of_16_bits(PIXELS * np.uint16(257)), tmp_path / "deep.png"
+    path.write_bytes(content)
+    loaded = Image.open(path)
+    loaded.load()
+    assert loaded.mode == "RGB"
+    with pytest.raises(ValueError, match="deep.png has 16 bits a channel; expected 8, or 16 in grey"):
+        read_photo(loaded)
+    path.unlink()
+    words = "is a PNG that is loaded already, whose file cannot be looked at; expected its path"
+    with pytest.raises(ValueError, match=f"deep.png {words}"):
+        read_photo(loaded)
+    Image.fromarray(PIXELS[:50]).save(path)  # another one
+    with pytest.raises(ValueError, match=f"deep.png {words}"):
+        read_photo(loaded)
+    nowhere = Image.open(BytesIO(content))
+    nowhere.load()
+    with pytest.raises(ValueError, match=f"the file {words}"):
+        read_photo(nowhere)
+    Image.fromarray(PIXELS).save(path)
+    with Image.open(path) as shallow:
+        shallow.load()
+        assert np.array_equal(np.asarray(read_photo(shallow).image), PIXELS)
+
+
 def png_of_16_bits(pixels):
     """A PNG file of uint16 pixels (H, W, 3), which Pillow reads as 8 bits and does not write."""
 
@@ -174,7 +335,6 @@ REFUSED = {
     "pages": (in_file(PIXELS, "TIFF", **FRAMES), "holds 2 pictures"),
     "raw": (tiff(PIXELS, photometric="rgb", subfiletype=1), "begins with a small copy, as a camera's raw files do; develop it"),
     "small": (in_file(PIXELS[:12], "PNG"), "is 128 px wide and 12 px high; expected at least 16 px a side"),
-    "bad EXIF": (in_file(PIXELS, "PNG", exif=camera_exif()[:40]), "cannot be read as a picture"),
 }
 
 
@@ -297,7 +457,7 @@ def test_an_output_is_checked_before_there_is_anything_to_write(tmp_path):
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     photo, path = read_photo(Image.fromarray(PIXELS)), tmp_path / "a.png"
-    whole = photos._save
+    whole = photo_files._save
 
     def full_disk(image, file, format, photo):
         whole(image, file, format, photo)
@@ -309,8 +469,8 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         if not isinstance(file, BytesIO):
             path.write_text("came meanwhile")
 
-    monkeypatch.setattr(photos, "_save", full_disk)
-    with pytest.raises(OSError, match="no space left"):
+    monkeypatch.setattr(photo_files, "_save", full_disk)
+    with pytest.raises(OSError, match="output is .*a.png', which could not be written: no space left"):
         write_photo(photo.image, path, photo)
     assert not list(tmp_path.iterdir())
     path.write_text("was there")
@@ -319,9 +479,33 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"] and path.read_text() == "was there"
     path.unlink()
 
-    monkeypatch.setattr(photos, "_save", with_a_rival)
-    with pytest.raises(FileExistsError):
+    monkeypatch.setattr(photo_files, "_save", with_a_rival)
+    with pytest.raises(FileExistsError, match="a.png', which came meanwhile; expected a new name"):
         write_photo(photo.image, path, photo)
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"] and path.read_text() == "came meanwhile"
     write_photo(photo.image, path, photo, overwrite=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"] and np.array_equal(np.asarray(Image.open(path)), PIXELS)
+
+
+def test_an_interruption_leaves_no_empty_file(tmp_path, monkeypatch):
+    photo, path = read_photo(Image.fromarray(PIXELS)), tmp_path / "a.png"
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    def no_links(*_):
+        raise PermissionError("this file system has no links")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", interrupted)  # which is not needed where there are links
+        write_photo(photo.image, path, photo)
+        path.unlink()
+        patch.setattr(os, "link", no_links)
+        with pytest.raises(KeyboardInterrupt):
+            write_photo(photo.image, path, photo)
+        assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(os, "link", no_links)
+    write_photo(photo.image, path, photo)
+    with pytest.raises(FileExistsError):
+        photo_files._take_name(path, path)
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"] and np.array_equal(np.asarray(Image.open(path)), PIXELS)

@@ -121,6 +121,15 @@ def test_an_interrupted_file_goes_on_where_it_was(host, cache, big_lama, has_ran
     assert files(cache) == ["big-lama.safetensors"]
 
 
+def test_a_page_to_log_in_does_not_cost_what_has_come(host, cache, big_lama):
+    cache.mkdir()
+    (cache / "big-lama.zip.part").write_bytes(host.content[:300_000])
+    host.content, host.has_ranges = b"<html>who are you?</html>", False
+    with pytest.raises(ConnectionError, match="answers with something else than the rest of the file.* goes on where it was"):
+        published_generator("big-lama", progress=False)
+    assert (cache / "big-lama.zip.part").stat().st_size == 300_000
+
+
 def test_a_keyboard_interrupt_keeps_what_has_come(host, cache, big_lama, monkeypatch):
     class Interrupted(published.tqdm):
         def update(self, n=1):
@@ -143,7 +152,8 @@ def test_a_file_that_was_whole_but_not_yet_checked_is_taken(host, cache, big_lam
 def test_a_corrupted_file_is_never_read_and_never_kept(host, cache, big_lama, monkeypatch):
     host.content = host.content[:200_000] + b"?" + host.content[200_001:]
     monkeypatch.setattr(published, "load_generator", lambda path: pytest.fail("it was read"))
-    with pytest.raises(ValueError, match=f"is not the published file: .* {digest(host.content)}; expected {big_lama.sha256}"):
+    told = rf"is not the published file: .* {digest(host.content)}; expected {big_lama.sha256}\)\. Run again; or put"
+    with pytest.raises(ValueError, match=told):
         published_generator("big-lama", progress=False)
     assert files(cache) == []
 

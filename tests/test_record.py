@@ -1,7 +1,11 @@
 """Cuts by name: any network, whatever its forward does."""
 
 import copy
+import threading
+import weakref
+from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -181,7 +185,40 @@ def where_bright(net, y):
     return torch.where(y > 0.1, y, 0.5 * y)
 
 
+def without_gradient(net, y):
+    with torch.no_grad():
+        known = y.square()
+    return y + known
+
+
+def in_half_precision(net, y):
+    with torch.autocast("cpu", torch.bfloat16):
+        return net.second(y.float()).double().repeat(1, 2, 1, 1)
+
+
+def with_inference_mode(net, y):
+    with torch.inference_mode():
+        ramp = torch.linspace(0, 1, y.shape[-1], dtype=y.dtype)
+    return y * ramp.clone()
+
+
+def from_a_table(net, y):
+    table = torch.zeros(1200, dtype=y.dtype)
+    for i in range(1200):
+        table[i] = i / 1200
+    return y + table[: y.shape[-1]]
+
+
+def with_the_same_noise(net, y):
+    return y + torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(0))
+
+
 TRICKS = {
+    "a region without gradients": without_gradient,
+    "a region in inference mode": with_inference_mode,
+    "a table": from_a_table,
+    "noise of a seed": with_the_same_noise,
+    "a result that is its input": lambda net, y: y + F.dropout(y, training=False).contiguous().double(),
     "positions": positions,
     "booleans": where_bright,
     "a layer used twice": lambda net, y: net.first(torch.cat([net.second(y), y[:, :1]], dim=1)),
@@ -214,6 +251,209 @@ def test_a_layer_that_does_nothing_marks_a_place_to_cut():
     model = split_network(network, at="unused")
     (z,) = model.front(image, mask)
     assert z.min() < 0 and torch.equal(model.rear(model.front(image, mask)), model(image, mask))
+
+
+def test_a_region_in_half_precision_is_one_behind_the_cut():
+    network = lively(Net(in_half_precision)).float()
+    network.trick = lambda net, y: in_half_precision(net, y).float()
+    image, mask = picture(33, 50, dtype=torch.float32)
+    model = split_network(network, at="second")
+    assert torch.equal(model.rear(model.front(image, mask)), model(image, mask))
+
+
+def test_a_tensor_crosses_once():
+    network = lively(Net(lambda net, y: net.unused(y) + F.dropout(y, training=False).contiguous().double()))
+    assert len(split_network(network, at="unused").front(*picture(33, 50))) == 1
+
+
+def test_the_picture_and_the_mask_are_no_featuremaps():
+    class Pastes(Net):
+        def forward(self, x):
+            image, mask = x[:, :3], x[:, 3:]
+            return super().forward(x) * mask + image * (1 - mask)
+
+    z = split_network(lively(Pastes(lambda net, y: y)), at="second").front(*picture(33, 50))
+    assert [tuple(t.shape) for t in z] == [(1, 6, 33, 50)]
+    assert sorted(t.shape[1] for t in z.record.fixed.values()) == [1, 3]
+    z = split_network(lively(Pastes(lambda net, y: y)), at="first").front(*picture(33, 50))
+    assert sorted(t.shape[1] for t in z) == [1, 3, 4]  # before all weights there is nothing else to move
+
+
+def test_a_front_may_look_at_the_picture():
+    def brightens(net, y):
+        y = 1.5 * y + y.max().item() if y.mean() > 0.1 else y
+        return y * y.std().item()
+
+    network = lively(Net(brightens))
+    model = split_network(network, at="second")
+    for seed in range(3):
+        image, mask = picture(33, 50, seed=seed)
+        assert torch.equal(model.rear(model.front(image, mask)), model(image, mask))
+
+
+def test_another_threads_pass_is_not_followed(unet):
+    model = split_network(unet, at="middle")
+    image, mask = picture(64, 64)
+    wanted = [tuple(t.shape) for t in model.front(image, mask)]
+    over = threading.Event()
+
+    def other():
+        while not over.is_set():
+            model(image, mask)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    try:
+        for _ in range(10):
+            z = model.front(image, mask)
+            assert [tuple(t.shape) for t in z] == wanted and len(z.record.calls) < 20
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_two_records_at_once_leave_things_as_they_were(unet):
+    model, apply = split_network(unet, at="middle"), torch.autograd.Function.__dict__["apply"]
+    image, mask = picture(64, 64)
+    threads = [threading.Thread(target=lambda: [model.front(image, mask) for _ in range(5)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert torch.autograd.Function.__dict__["apply"] is apply
+
+
+def test_what_is_no_longer_used_is_let_go(unet):
+    """In a pass without gradients no more is held than what is still to be used."""
+    model = split_network(unet, at="middle")
+    z = model.front(*picture(64, 64))
+    held = []
+    for call in z.record.calls:
+        function = call.function
+
+        def counted(*args, function=function, **kwargs):
+            given = function(*args, **kwargs)
+            held.append(weakref.ref(given))
+            return given
+
+        call.function = counted
+    with torch.no_grad():
+        model.rear(z)
+        assert sum(ref() is not None for ref in held) == 0
+        z.record.calls[-1].function = lambda *args, **kwargs: held.append(sum(r() is not None for r in held)) or args[0]
+        del held[:]
+        z.record.run(z)
+    assert held[-1] <= 2
+
+
+def test_a_layer_marks_a_place_by_keyword_as_well():
+    network = lively(Net(lambda net, y: net.unused(input=y)))
+    assert torch.equal(split_network(network, at="unused").front(*picture(33, 50))[0], network.first(*inputs(33, 50)))
+
+
+def inputs(height, width):
+    image, mask = picture(height, width)
+    return (torch.cat([image * (1 - mask), mask], dim=1),)
+
+
+def test_a_list_is_cut_before_a_layer_that_works_in_place():
+    layers = nn.Sequential(nn.Conv2d(4, 6, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(6, 3, 3, padding=1))
+    model = split_network(lively(layers), at=1)
+    (z,) = model.front(*picture(33, 50))
+    before = z.clone()
+    leaves, again = as_leaves((z,))
+    model.rear(again).sum().backward()
+    assert leaves[0].grad.any() and torch.equal(leaves[0], before)
+
+
+def test_names_are_those_of_the_network():
+    inner = nn.Sequential(nn.Conv2d(4, 6, 1), nn.Conv2d(6, 6, 1))
+    network = lively(nn.Sequential(OrderedDict([("model", inner), ("1", nn.Conv2d(6, 3, 1))])))
+    assert isinstance(split_network(network, at="model.1"), NamedSplitNetwork)
+    shared = lively(Net(lambda net, y: net.again(torch.cat([net.second(y), y[:, :1]], dim=1))))
+    shared.again = shared.first
+    assert split_network(shared, at="again").front(*picture(33, 50))[0].shape[1] == 4
+
+
+def test_layers_that_give_more_than_tensors_are_traced():
+    class Rows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rows = nn.LSTM(4, 3, batch_first=True)
+
+        def forward(self, x):
+            return self.rows(x.flatten(2).transpose(1, 2))[0].transpose(1, 2).reshape(len(x), 3, *x.shape[-2:])
+
+    model = split_network(nn.Sequential(nn.Conv2d(4, 4, 1), Rows(), nn.Conv2d(3, 3, 1)), at="1.rows")
+    layers = trace(model, *picture(16, 16, dtype=torch.float32))
+    assert [layer.name for layer in layers] == ["0", "1.rows", "2"] and len(layers[1].shapes) == 3
+
+
+def through_a_view(net, y):
+    a, b = y.chunk(2, dim=1)
+    b.add_(net.second(net.unused(y)).mean(dim=1, keepdim=True))
+    return y
+
+
+alias = StraightThrough.apply
+
+
+def hooked(net, y):
+    y = net.unused(y) * 1
+    if y.requires_grad:
+        y.register_hook(lambda gradient: 10 * gradient)
+    return y
+
+
+@torch.jit.ignore
+def doubled(x):
+    return torch.vmap(lambda row: row * row.sum())(x[0])[None]
+
+
+@pytest.mark.parametrize(
+    ("trick", "at", "words"),
+    [
+        (through_a_view, "unused", "uses a tensor from before the cut whose memory was changed in place behind it"),
+        (
+            lambda net, y: y + alias(net.unused(y)),
+            "unused",
+            "another gradient .* a Function whose apply was given another name",
+        ),
+        (hooked, "unused", "another gradient than the whole one"),
+        (
+            lambda net, y: y + doubled(net.unused(y)),
+            "unused",
+            "another gradient than the whole one|is not seen to depend on it",
+        ),
+        (lambda net, y: y + float(np.asarray(net.unused(y).detach()).mean()), "unused", r"reads a value .*\(__array__|\(numpy"),
+        (lambda net, y: y if 0.0 in net.unused(y) else y + 0, "unused", r"reads a value .*\(__contains__"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused(trick, at, words):
+    with pytest.raises(ValueError, match=words):
+        split_network(lively(Net(trick)), at=at)
+
+
+def test_a_script_is_named_where_it_is_in_the_way_and_leaves_no_hooks():
+    with pytest.warns(DeprecationWarning):
+        script = torch.jit.trace(nn.Conv2d(4, 6, 3, padding=1).double(), torch.rand(1, 4, 33, 50).double())
+    network = Net(lambda net, y: y)
+    network.first = script
+    with pytest.raises(ValueError, match="the cut before second is none: no featuremap crosses it"):
+        split_network(network.double(), at="second")
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_an_error_within_the_network_is_its_own_and_leaves_no_hooks(unet):
+    def fails(module, args):
+        raise ArithmeticError("from within")
+
+    model = split_network(unet, at="middle")
+    hook = unet.up1.register_forward_pre_hook(fails)
+    with pytest.raises(ArithmeticError, match="from within"):
+        model.front(*picture(32, 32))
+    hook.remove()
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in unet.modules())
 
 
 def test_what_is_not_a_floating_number_is_carried_over_as_it_is():
@@ -279,7 +519,7 @@ def through_numpy(net, y):
         (lambda net, y: y * 2 if (y > 0).any() else y, "first", r"reads a value out of a tensor behind the cut \(__bool__\)"),
         (through_numpy, "first", r"reads a value out of a tensor behind the cut \(numpy\)"),
         (lambda net, y: y, "unused", "the cut before unused is none: the network never runs unused"),
-        (lambda net, y: (y, net.unused(y))[0], "unused", "is none: what the network returns does not depend on it"),
+        (lambda net, y: (y, net.unused(y))[0], "unused", "is none: what the network returns is not seen to depend on it"),
         (lambda net, y: torch.ones(1, 6, 64, 64).double(), "second", "the cut before second is none: no featuremap crosses it"),
         (lambda net, y: y.detach(), "first", "breaks the gradient: no derivative of its output reaches z"),
         (lambda net, y: y.round(), "first", "breaks the gradient: the prediction's derivative by z is zero everywhere"),
@@ -313,17 +553,6 @@ def test_a_list_of_layers_with_side_effects_is_named():
 
     with pytest.raises(ValueError, match="has side effects: it gives another picture"):
         split_network(nn.Sequential(nn.Conv2d(4, 3, 1), Noise()), at=1)
-
-
-def test_what_was_carried_over_from_the_first_picture_is_noticed():
-    """What comes out of numpy looks like a constant; here it is the picture's own mean."""
-
-    class Gain(Net):
-        def forward(self, x):
-            return super().forward(x) * torch.from_numpy(x.detach().numpy()).mean()
-
-    with pytest.raises(ValueError, match="gives another picture than the whole one: what the network does cannot be followed"):
-        split_network(lively(Gain(lambda net, y: y)), at="second")
 
 
 def test_a_sequence_that_is_run_otherwise_is_no_list_of_layers():

@@ -1,6 +1,9 @@
 """Reading weights that others published, whatever they lie in, without running anything that a file holds."""
 
+import io
+import math
 import pickle
+import pickletools
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -70,7 +73,14 @@ class Refused(ValueError):
         super().__init__(f"{path} asks for {what}, which no weights need: it was refused, and nothing in it was run")
 
 
-class Stranger:
+class _Sealed(type):
+    """A class that a pickle cannot change: it may set attributes of what it names."""
+
+    def __setattr__(cls, name, value):
+        raise AttributeError(f"{cls.__name__} does not change")
+
+
+class Stranger(metaclass=_Sealed):
     """What stands for an object of a package that need not be installed: it takes everything, and does and keeps nothing."""
 
     def __new__(cls, *_, **__):
@@ -82,20 +92,25 @@ class Stranger:
     __init__ = __setstate__ = __setitem__ = append = extend = add = _take
 
 
-class _Module:
+class _Module(metaclass=_Sealed):
     """A module of a TorchScript archive: its attributes, without its code."""
 
 
-def _rebuild_tensor(storage, offset, size, stride, *_):
-    return torch.as_strided(storage, size, stride, offset).clone()
+class _RebuildTensor(metaclass=_Sealed):
+    def __new__(cls, storage, offset, size, stride, *_):
+        if math.prod(size) > storage.numel():
+            raise ValueError(f"a tensor of shape {tuple(size)} has a storage of {storage.numel()} numbers")
+        return torch.as_strided(storage, size, stride, offset)
 
 
-def _first(value, *_):
-    return value
+class _First(metaclass=_Sealed):
+    def __new__(cls, value, *_):
+        return value
 
 
-def _dictionary(*_):
-    return {}
+class _Dictionary(metaclass=_Sealed):
+    def __new__(cls, *_):
+        return {}
 
 
 # What a pickle may name. All else is refused, but for the packages below, whose objects lie beside the weights in a published
@@ -103,10 +118,10 @@ def _dictionary(*_):
 STRANGERS = ("lightning", "numpy", "omegaconf", "pathlib", "pytorch_lightning", "typing")
 KNOWN = {f"builtins.{kind.__name__}": kind for kind in (bool, complex, dict, float, int, list, set, str, tuple)}
 KNOWN |= {"builtins.long": int, "builtins.unicode": str}  # as protocol 2 says them
-KNOWN |= {"collections.OrderedDict": OrderedDict, "collections.defaultdict": _dictionary}
+KNOWN |= {"collections.OrderedDict": OrderedDict, "collections.defaultdict": _Dictionary}
 KNOWN |= {"_codecs.encode": Stranger, "torch.Size": tuple, "torch.device": Stranger}
-KNOWN |= {"torch._utils._rebuild_tensor": _rebuild_tensor, "torch._utils._rebuild_tensor_v2": _rebuild_tensor}
-KNOWN |= {"torch._utils._rebuild_parameter": _first}
+KNOWN |= {"torch._utils._rebuild_tensor": _RebuildTensor, "torch._utils._rebuild_tensor_v2": _RebuildTensor}
+KNOWN |= {"torch._utils._rebuild_parameter": _First}
 STORAGES = {"BFloat16": torch.bfloat16, "Bool": torch.bool, "Byte": torch.uint8, "Char": torch.int8, "Double": torch.float64}
 STORAGES |= {"Float": torch.float32, "Half": torch.float16, "Int": torch.int32, "Long": torch.int64, "Short": torch.int16}
 KNOWN |= {f"torch.{name}Storage": dtype for name, dtype in STORAGES.items()}
@@ -117,8 +132,11 @@ class _ArchiveReader(pickle.Unpickler):
     """Reads the pickle of an archive of torch. ``find_class`` is the one gate to anything that could run."""
 
     def __init__(self, archive, folder, path):
-        super().__init__(archive.open(f"{folder}data.pkl"))
-        self.archive, self.folder, self.path = archive, folder, path
+        self.archive, self.folder, self.path, self.storages = archive, folder, path, {}
+        content = self._content("data.pkl")
+        if any(name.endswith("PUT") and int(place) > len(content) for name, place in _opcodes(content)):
+            raise ValueError("its pickle asks for more memory than it can need")
+        super().__init__(io.BytesIO(content))
 
     def find_class(self, module, name):
         module = "builtins" if module == "__builtin__" else module  # as protocol 2 says it
@@ -126,7 +144,7 @@ class _ArchiveReader(pickle.Unpickler):
         if package == "__torch__":
             return _Module
         if module == "torch.jit._pickle":  # marks a list of numbers or of tensors as such
-            return _first
+            return _First
         if full_name in KNOWN:
             return KNOWN[full_name]
         if package in STRANGERS:
@@ -137,8 +155,21 @@ class _ArchiveReader(pickle.Unpickler):
         kind, dtype, name, *_ = key
         if kind != "storage" or not isinstance(dtype, torch.dtype):
             raise Refused(self.path, f"a {kind}")
-        content = bytearray(self.archive.read(f"{self.folder}data/{name}"))  # which holds its checksum against them
-        return torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+        if name not in self.storages:  # which several tensors may share
+            content = bytearray(self._content(f"data/{name}"))
+            self.storages[name] = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+        return self.storages[name]
+
+    def _content(self, name):
+        entry = self.archive.getinfo(f"{self.folder}{name}")
+        if entry.compress_type != zipfile.ZIP_STORED:  # torch compresses nothing, and little may become very much
+            raise ValueError(f"its {name} is compressed")
+        return self.archive.read(entry)  # which holds its checksum against it
+
+
+def _opcodes(content):
+    """Names and arguments of what a pickle does, without doing it."""
+    return ((opcode.name, argument) for opcode, argument, _ in pickletools.genops(content))
 
 
 def _read_archive(path):
@@ -149,18 +180,18 @@ def _read_archive(path):
         return _ArchiveReader(archive, pickles[0].removesuffix("data.pkl"), path).load()
 
 
-def _flatten(found, prefix=""):
+def _flatten(found):
     """The tensors in dictionaries and modules, by the names on the way to them; a ``state_dict`` on the way is not named."""
-    if isinstance(found, _Module):
-        found = vars(found)
-    if not isinstance(found, dict):
-        return {}
-    state = {}
-    for name, value in found.items():
-        if not isinstance(name, str):
+    state, left, met = {}, [("", found)], set()
+    while left:
+        prefix, things = left.pop()
+        things = vars(things) if isinstance(things, _Module) else things
+        if not isinstance(things, dict) or id(things) in met:  # which may hold itself
             continue
-        if isinstance(value, torch.Tensor):
-            state[f"{prefix}{name}"] = value
-        else:
-            state |= _flatten(value, prefix if name == "state_dict" else f"{prefix}{name}.")
+        met.add(id(things))
+        for name, value in things.items():
+            if isinstance(name, str) and isinstance(value, torch.Tensor):
+                state[f"{prefix}{name}"] = value
+            elif isinstance(name, str):
+                left.append((prefix if name == "state_dict" else f"{prefix}{name}.", value))
     return state

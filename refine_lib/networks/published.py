@@ -94,7 +94,7 @@ def published_generator(name, progress=True):
         try:
             with _weights_in(path, source) as weights:
                 _keep(load_generator(weights), kept, source)
-        except (ValueError, KeyError, zipfile.BadZipFile) as error:  # whole, but not what the table takes it for
+        except (KeyError, RuntimeError, ValueError, zipfile.BadZipFile) as error:  # whole, but not what the table takes it for
             path.unlink()
             raise ValueError(f"what was fetched from {source.url} cannot be used, and was removed: {error}") from error
         path.unlink()
@@ -117,7 +117,9 @@ def _first_that_comes(name, folder, progress):
     reasons = "; ".join(f"{source.url}: {error}" for source, error in zip(sources, errors, strict=True))
     by_hand = f"put {sources[0].url} into the folder {folder}, as {sources[0].name}"
     kind = ValueError if any(isinstance(error, ValueError) for error in errors) else ConnectionError
-    raise kind(f"{name} could not be fetched ({reasons}). Run again, and it goes on where it was; or {by_hand}") from errors[0]
+    begun = any((folder / f"{source.name}.part").exists() for source in sources)
+    again = "Run again, and it goes on where it was" if begun else "Run again"
+    raise kind(f"{name} could not be fetched ({reasons}). {again}; or {by_hand}") from errors[0]
 
 
 def fetch(source, folder, progress=True):
@@ -134,6 +136,8 @@ def fetch(source, folder, progress=True):
     try:
         with urlopen(request, timeout=TIMEOUT) as answer:
             goes_on = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {begun}-")
+            if begun and not goes_on and int(answer.headers.get("Content-Length", 0)) <= begun:
+                raise ConnectionError("it answers with something else than the rest of the file")  # as a page to log in
             _write(answer, part, begun if goes_on else 0, progress and source.name)
     except HTTPError as error:
         error.close()

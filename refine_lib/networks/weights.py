@@ -24,7 +24,10 @@ def save_generator(generator, path, half=False, **notes):
             float32. What batch norms have counted is kept as it is: it may be of any size.
         notes: go into the file's header as text.
     """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    state = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in generator.state_dict().items()
+    }
     if half:
         state = {name: tensor.half() if tensor.ndim == 4 else tensor for name, tensor in state.items()}
     part = Path(path).with_suffix(".part")  # and then in one go: an interruption leaves the file that was there
@@ -48,14 +51,15 @@ def load_generator(path):
     """
     kind, state = generator_state(read_state(path), path)
     shape = (lama_shape if kind is LamaGenerator else aot_shape)(state, path)
-    with torch.device("meta"):  # no memory, and no random numbers
-        network = kind(**shape)
+    try:
+        with torch.device("meta"):  # no memory, and no random numbers
+            network = kind(**shape)
+    except ValueError as error:
+        raise ValueError(f"{path} {NOT_FOUND}: {error}") from error
     wanted = network.state_dict()
     counters = [name for name in wanted if name.endswith("num_batches_tracked")]  # which TorchScript leaves out
-    state = dict.fromkeys(counters, torch.tensor(0)) | state
-    wrong = [
-        f"{name} {tuple(state[name].shape)}" for name in wanted if name in state and state[name].shape != wanted[name].shape
-    ]
+    state = {name: torch.tensor(0) for name in counters} | state
+    wrong = [f"{name} {_kind(state[name])}" for name in wanted if name in state and _kind(state[name]) != _kind(wanted[name])]
     for reason, names in (("lacks", wanted.keys() - state.keys()), ("also has", state.keys() - wanted.keys()), ("has", wrong)):
         if names:
             some = ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
@@ -87,11 +91,10 @@ def lama_shape(state, source="the state"):
     Raises:
         ValueError: where the tensors that tell are missing.
     """
-    stem, last_halving = STEMS[LamaGenerator], "model.4.ffc.convl2l.weight"
+    ngf, n_local = (_width(state, name, source) for name in (STEMS[LamaGenerator], "model.4.ffc.convl2l.weight"))
     n_blocks = _count(r"model\.(\d+)\.conv1\.ffc\.convl2l\.weight", state)
-    if stem not in state or last_halving not in state or not n_blocks:
-        raise ValueError(f"{source} {NOT_FOUND}: it has no {stem}, {last_halving} or residual block")
-    ngf, n_local = len(state[stem]), len(state[last_halving])
+    if not n_blocks:
+        raise ValueError(f"{source} {NOT_FOUND}: it has no residual block")
     return {"ngf": ngf, "n_blocks": n_blocks, "ratio": round(1 - n_local / (8 * ngf), 9)}
 
 
@@ -103,12 +106,23 @@ def aot_shape(state, source="the state"):
     Raises:
         ValueError: where the tensors that tell are missing.
     """
-    last_halving = "encoder.5.weight"
-    if last_halving not in state:
-        raise ValueError(f"{source} {NOT_FOUND}: it has no {last_halving}")
+    channels = _width(state, "encoder.5.weight", source)
     n_rates = _count(r"middle\.0\.block(\d+)\.1\.weight", state)
     n_blocks = _count(r"middle\.(\d+)\.fuse\.1\.weight", state)
-    return {"channels": len(state[last_halving]), "n_blocks": n_blocks, "rates": tuple(2**i for i in range(n_rates))}
+    return {"channels": channels, "n_blocks": n_blocks, "rates": tuple(2**i for i in range(n_rates))}
+
+
+def _kind(tensor):
+    """A tensor's shape, and whether it holds whole numbers."""
+    return f"{tuple(tensor.shape)}{'' if tensor.is_floating_point() else ' of whole numbers'}"
+
+
+def _width(state, name, source):
+    """The number of channels that a convolution gives."""
+    if name not in state or state[name].ndim != 4 or not state[name].numel():
+        found = f"its {name} is {_kind(state[name])}, no convolution's weights" if name in state else f"it has no {name}"
+        raise ValueError(f"{source} {NOT_FOUND}: {found}")
+    return len(state[name])
 
 
 def _count(pattern, names):
