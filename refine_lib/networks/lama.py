@@ -149,6 +149,7 @@ class LamaGenerator(nn.Module):
             raise ValueError(f"ngf is {ngf} and n_blocks is {n_blocks}; expected both to be at least 1")
         if not 0 <= ratio < 1:
             raise ValueError(f"ratio is {ratio}; expected a share of global channels in [0, 1)")
+        self.ngf, self.n_blocks, self.ratio = ngf, n_blocks, ratio
         n_global = int(round(8 * ngf * ratio, 6))  # rounded first: 0.3 * 80 is 23.999...
         n_local = 8 * ngf - n_global
 

@@ -1,0 +1,101 @@
+"""What a refinement costs, and the way to the authors' code beside it."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from refine_lib import LamaGenerator, benchmark, erode
+from refine_lib.baseline import Baseline, _Absent
+
+# Stands for a checkout: its own modules by their names, a package that is not installed, CUDA by number, what they return.
+REFINEMENT = """
+import torch
+import package_that_nobody_has as cv2
+from tqdm import tqdm
+from saicinpainting.training.modules.ffc import FFCResNetGenerator
+
+def refine_predict(batch, inpainter, gpu_ids, modulo, n_iters, lr, min_side, max_scales, px_budget):
+    device = torch.device("cuda:0")
+    image, mask = batch["image"].to(device), batch["mask"].to(device)
+    assert image.shape[-1] % modulo == 0 and isinstance(inpainter.generator, FFCResNetGenerator)
+    for _ in (bar := tqdm(range(n_iters))):
+        bar.set_description("...")
+    height, width = (side[0].item() for side in batch["unpad_to_size"])
+    assert px_budget == height * width
+    return inpainter.generator.model(torch.cat([image * (1 - mask), mask], dim=1))[..., :height, :width]
+"""
+FFC = """
+from refine_lib import LamaGenerator
+
+class FFCResNetGenerator(LamaGenerator):
+    def __init__(self, n_in, n_out, ngf, n_halvings, n_blocks, *, init_conv_kwargs, downsample_conv_kwargs, resnet_conv_kwargs, add_out_act):
+        assert (n_in, n_out, n_halvings, add_out_act) == (4, 3, 3, "sigmoid")
+        super().__init__(ngf, n_blocks, resnet_conv_kwargs["ratio_gin"])
+"""  # noqa: E501
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    for name, text in {"evaluation/refinement.py": REFINEMENT, "training/modules/ffc.py": FFC}.items():
+        path = tmp_path / "lama" / "saicinpainting" / name
+        path.parent.mkdir(parents=True)
+        (path.parent / "__init__.py").write_text("raise RuntimeError('imports all of the training')")
+        path.write_text(text)
+    monkeypatch.setattr("refine_lib.baseline.NOT_NEEDED", ("package_that_nobody_has",))
+    return tmp_path / "lama"
+
+
+def test_a_checkout_is_run_with_our_weights_on_our_device(checkout):
+    torch.manual_seed(0)
+    generator = LamaGenerator(ngf=4, n_blocks=1).eval()
+    image, mask = torch.rand(1, 3, 33, 50), torch.zeros(1, 1, 33, 50)
+    before = dict(sys.modules)
+    with torch.no_grad():
+        found = Baseline(checkout, generator)(image, mask)
+        wanted = generator(torch.nn.functional.pad(torch.cat([image, mask], dim=1), (0, 6, 0, 7), mode="reflect"))
+    assert torch.equal(found, wanted[..., :33, :50])
+    left = {name for name in sys.modules.keys() - before.keys() if "package" in name}
+    assert not left
+
+
+def test_what_is_no_checkout_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="expected a checkout of advimman/lama, with saicinpainting/evaluation"):
+        Baseline(tmp_path, LamaGenerator(ngf=4, n_blocks=1))
+
+
+@pytest.mark.parametrize("size", [5, 15])
+def test_the_round_kernel_is_the_one_of_the_erosion(size):
+    kernel = _Absent("cv2").getStructuringElement(2, (size, size))
+    hole = torch.ones(1, 1, 2 * size + 1, 2 * size + 1)
+    hole[..., size, size] = 0
+    eroded = erode(hole, size)[0, 0].numpy()
+    assert kernel.shape == (size, size) and kernel[size // 2].all() and not kernel[0, 0]
+    margin = size // 2 + 1
+    assert np.array_equal(kernel, 1 - eroded[margin : margin + size, margin : margin + size])
+
+
+def test_a_row_tells_seconds_memory_and_their_parts(checkout, monkeypatch):
+    monkeypatch.setattr(benchmark, "_peak_of", lambda who, *_: {benchmark.OURS: 10 << 20, benchmark.THEIRS: 40 << 20}[who])
+    row = benchmark.measure("mini-lama", 128, n_iters=2, runs=1, device="cpu", baseline=checkout)
+    assert row.n_levels == 2 and list(row.parts) == ["front", "rear", "gradient", "rest"]
+    assert all(seconds > 0 for seconds in row.parts.values())
+    assert sum(row.parts.values()) == pytest.approx(row.seconds[benchmark.OURS])
+    assert row.ratios == [row.seconds[benchmark.OURS] / row.seconds[benchmark.THEIRS], 0.25]
+    assert 0 < row.difference <= 1 and len(str(row).split(" | ")) == len(benchmark.TITLES)
+
+
+def test_the_command_prints_a_table_and_writes_its_numbers(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", f"benchmark --sizes 128 --n-iters 1 --runs 1 --json {tmp_path}/a.json".split())
+    benchmark.main()
+    printed = capsys.readouterr().out
+    assert (
+        printed.startswith("| px | levels | s | MB |") and "mini-lama, 1 updates a level, seed 1, median of 1 runs" in printed
+    )
+    (row,) = json.loads((tmp_path / "a.json").read_text())
+    assert row["size"] == 128 and 1e6 < row["peak_memory"]["refine_lib"] < 1e9
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert "which is there already; expected a new name" in capsys.readouterr().err
