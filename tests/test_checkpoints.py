@@ -300,3 +300,9 @@ def test_a_tensor_of_another_kind_is_named(tensor, words, tiny_lama, tmp_path):
     torch.save(tiny_lama.state_dict() | {"model.1.ffc.convl2l.weight": tensor}, tmp_path / "weights.pth")
     with pytest.raises(ValueError, match=words):
         load_network(tmp_path / "weights.pth")
+
+
+def test_a_picture_too_small_for_an_aot_gan_is_named():
+    model = split_network(AOTGenerator(channels=8, n_blocks=1, rates=(1, 8)))
+    with pytest.raises(ValueError, match="image is 32 x 40 px, too small for AOT-GAN; expected more than 32 px a side"):
+        model(*picture(32, 40, dtype=torch.float32))

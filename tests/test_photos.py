@@ -249,7 +249,8 @@ def test_a_png_keeps_what_it_says_of_its_colours_and_its_texts(tmp_path):
 
 @pytest.mark.parametrize("ending", ["jpg", "tif", "webp"])
 def test_a_format_that_would_show_other_colours_is_refused(ending):
-    words = f"has a gamma or primaries of its own .*, which {photo_files.ENDINGS[f'.{ending}']} does not hold; expected output to end in"
+    format = photo_files.ENDINGS[f".{ending}"]
+    words = f"has a gamma or primaries of its own .*, which {format} does not hold; expected output to end in"
     for chunks in ([LINEAR], [WIDE], [(b"cICP", b"\x09\x10\0\1")], [(b"cICP", b"\x09\x10\0\1"), (b"sRGB", b"\0")]):
         photo = read_photo(BytesIO(png(PIXELS, chunks)))
         check_holds("a.png", photo)

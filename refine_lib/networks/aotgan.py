@@ -19,7 +19,7 @@ class DilatedBlock(nn.Module):
 
     def __init__(self, channels, rates):
         super().__init__()
-        self.n_rates = len(rates)
+        self.n_rates, self.reach = len(rates), max(rates)
         for i, rate in enumerate(rates):
             dilated = nn.Conv2d(channels, channels // len(rates), 3, dilation=rate)
             self.add_module(f"block{i:02}", nn.Sequential(nn.ReflectionPad2d(rate), dilated, nn.ReLU()))
@@ -27,6 +27,10 @@ class DilatedBlock(nn.Module):
         self.gate = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3))
 
     def forward(self, x):
+        if min(x.shape[-2:]) <= self.reach:
+            size = " x ".join(str(4 * side) for side in x.shape[-2:])
+            wanted = f"expected more than {4 * self.reach} px a side, at smallest_scale, too: it reaches {self.reach} px of z"
+            raise ValueError(f"image is {size} px, too small for AOT-GAN; {wanted}")
         contexts = [self.get_submodule(f"block{i:02}")(x) for i in range(self.n_rates)]
         change = self.fuse(torch.cat(contexts, dim=1))
         gate = self.gate(x)
@@ -63,7 +67,7 @@ class AOTGenerator(nn.Module):
         channel 3 is the mask (1 = hole). The prediction is in [-1, 1], known pixels included.
 
     Raises:
-        ValueError: where an argument is out of its range.
+        ValueError: where an argument is out of its range; as it runs, where a picture is too small.
     """
 
     multiple = 4  # two halvings
