@@ -93,11 +93,11 @@ class Timed:
         return self.rear(self.front(image, mask))
 
     def front(self, image, mask):
-        with self._counted("front"):
+        with _Stopwatch(self, "front"):
             return self.model.front(image, mask)
 
     def rear(self, z):
-        with self._counted("rear"):
+        with _Stopwatch(self, "rear"):
             prediction = self.model.rear(z)
         if prediction.requires_grad:
             self._count_gradient(prediction, z)
@@ -105,7 +105,7 @@ class Timed:
 
     def _count_gradient(self, prediction, z):
         """The seconds from when the gradient begins to go through the rear to when the last tensor of z has its own."""
-        stopwatch, left, hooks = self._counted("gradient"), {id(t) for t in z}, []
+        stopwatch, left, hooks = _Stopwatch(self, "gradient"), {id(t) for t in z}, []
 
         def arrived(t):
             left.discard(id(t))
@@ -116,9 +116,6 @@ class Timed:
 
         prediction.register_hook(lambda _: stopwatch.__enter__())
         hooks += [t.register_post_accumulate_grad_hook(arrived) for t in z if t.is_leaf]
-
-    def _counted(self, part):
-        return _Stopwatch(self, part)
 
 
 class _Stopwatch:
@@ -153,10 +150,8 @@ def contestants(name, size, n_iters, device, baseline=None):
     image = random_scenes(size, seed=SEED, device=device)
     mask = stroke_masks(size, seed=SEED, device=device)
     settings = dict(smallest_scale=NETWORKS[name], lr=0.002)
-    if baseline is None:
-        ours = partial(multiscale_inpaint, image, mask, n_iters=n_iters, progress=False, **settings)
-    else:
-        ours = partial(multiscale_inpaint, image, mask, n_iters=n_iters, loss="code", progress=False, **settings)
+    loss = "paper" if baseline is None else "code"
+    ours = partial(multiscale_inpaint, image, mask, n_iters=n_iters, loss=loss, progress=False, **settings)
     model = split_network(generator)
     found = {OURS: lambda model=model: ours(model).image}
     if baseline is not None:  # whose last iteration makes no update

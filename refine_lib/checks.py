@@ -31,7 +31,7 @@ def check_mask(mask):
 
 def check_diameter(diameter):
     """Raises unless diameter is a whole number of pixels."""
-    _check_integer(diameter, "diameter", "pixels, of the kernel")
+    check_integer(diameter, "diameter", "pixels, of the kernel")
 
 
 def _check_binary(mask):
@@ -74,8 +74,8 @@ def check_settings(lr, n_iters, erosion, loss, callback):
     """Raises unless the settings of the optimisation are in range and the callback, if any, can be called."""
     if not isinstance(lr, numbers.Real) or not 0 < lr < math.inf:
         raise ValueError(f"lr is {lr!r}; expected a learning rate above 0 (the paper's is 0.002)")
-    _check_integer(n_iters, "n_iters", "updates of the featuremap (the paper's is 15)")
-    _check_integer(erosion, "erosion", "pixels, the diameter of the kernel (the paper's is 15)")
+    check_integer(n_iters, "n_iters", "updates of the featuremap (the paper's is 15)")
+    check_integer(erosion, "erosion", "pixels, the diameter of the kernel (the paper's is 15)")
     if loss not in LOSSES:
         raise ValueError(f"loss is {loss!r}; expected one of {', '.join(map(repr, LOSSES))}")
     if callback is not None and not callable(callback):
@@ -118,7 +118,8 @@ def _check_tensor(tensor, name, channels, smallest=SMALLEST_SIDE):
         raise ValueError(f"{name} has values that are not finite (nan or inf); expected numbers")
 
 
-def _check_integer(value, name, what):
+def check_integer(value, name, what):
+    """Raises unless value is a whole number of 0 or more."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
         raise ValueError(f"{name} is {value!r}; expected a whole number of 0 or more {what}")
 

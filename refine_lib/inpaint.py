@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from refine_lib.checks import check_settings, check_smallest_scale
+from refine_lib.checks import check_integer, check_settings, check_smallest_scale
 from refine_lib.device import pick_device
 from refine_lib.masks import erode
 from refine_lib.memory import Budget, available_memory, bytes_per_pixel
@@ -26,7 +26,7 @@ from refine_lib.photos import to_image, to_pixels
 from refine_lib.probe import check_model, device_of
 from refine_lib.pyramid import level_sizes
 from refine_lib.refine import NothingToRefine, multiscale_inpaint
-from refine_lib.steps import work_of
+from refine_lib.steps import BAR, work_of
 from refine_lib.windows import WINDOWS, plan_windows
 
 KEPT = 70  # bytes a pixel that the results of a photo's windows hold: pictures and masks of all levels
@@ -136,7 +136,7 @@ def inpaint_photo(
         LeftOut: where the photo's EXIF data are damaged and were left out.
     """
     named = isinstance(network, (str, os.PathLike))
-    settings = settings_for(network) if named else {"smallest_scale": 512, "lr": 0.002}
+    settings = settings_for(network if named else None)
     settings |= {key: value for key, value in {"smallest_scale": smallest_scale, "lr": lr}.items() if value is not None}
     settings |= {"n_iters": n_iters, "erosion": erosion, "loss": loss}
     check_request(threshold, dilation, soft_edge, windows, context, callback=callback, **settings)
@@ -191,8 +191,7 @@ def check_request(threshold, dilation, soft_edge, windows, context, smallest_sca
     check_settings(lr, n_iters, erosion, loss, callback)
     if not isinstance(threshold, numbers.Real) or not 0 < threshold < 1:
         raise ValueError(f"threshold is {threshold!r}; expected a share of white between 0 and 1")
-    if isinstance(dilation, bool) or not isinstance(dilation, numbers.Integral) or dilation < 0:
-        raise ValueError(f"dilation is {dilation!r}; expected a whole number of 0 or more pixels")
+    check_integer(dilation, "dilation", "pixels")
     if not isinstance(soft_edge, numbers.Real) or not 0 <= soft_edge < math.inf:
         raise ValueError(f"soft_edge is {soft_edge!r}; expected a width of 0 or more pixels")
     if windows not in WINDOWS:
@@ -217,8 +216,7 @@ class _Work:
         """Runs ``multiscale_inpaint`` on each window, with a bar over them all, unless title is None."""
         sizes = [level_sizes(*window.size, settings["smallest_scale"]) for window in self.windows]
         work = [sum(work_of(levels, settings["n_iters"])) for levels in sizes]
-        layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
-        with tqdm(total=sum(work), desc=title, bar_format=layout, leave=None, disable=title is None) as bar:
+        with tqdm(total=sum(work), desc=title, bar_format=BAR, leave=None, disable=title is None) as bar:
             try:
                 for i, window in enumerate(self.windows):
                     where = f"window {i + 1}/{len(self.windows)}, " * (len(self.windows) > 1)

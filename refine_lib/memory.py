@@ -47,6 +47,22 @@ def bytes_per_pixel(model):
     state = [*model.parameters(), *model.buffers()] if hasattr(model, "parameters") else []
     like = next((t for t in state if t.is_floating_point()), torch.empty(0))
     image = torch.full((1, 3, SIDE, SIDE), 0.5, dtype=like.dtype, device=like.device)
+    with torch.no_grad():
+        leaves, z = as_leaves(model.front(image, torch.ones_like(image[:, :1])))
+    kept = kept_for_gradient(model, z)
+    z_bytes = sum(t.nbytes for t in leaves)
+    found = sum(kept) + WORKING * max(kept, default=image.nbytes) + 4 * z_bytes
+    return SAFETY * (found / SIDE**2 + PICTURES)
+
+
+def kept_for_gradient(model, z):
+    """Sizes in bytes of what a pass of the rear keeps for its gradient, but for the weights.
+
+    Args:
+        model: a split network.
+        z: from ``as_leaves``.
+    """
+    state = [*model.parameters(), *model.buffers()] if hasattr(model, "parameters") else []
     weights = {t.untyped_storage().data_ptr() for t in state}
     kept = {}  # by its place, since tensors may share memory
 
@@ -56,13 +72,10 @@ def bytes_per_pixel(model):
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.no_grad():
-        leaves, z = as_leaves(model.front(image, torch.ones_like(image[:, :1])))
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         prediction = model.rear(z)  # held, so that nothing that is kept gives its place to another
-    z_bytes = sum(t.nbytes for t in leaves)
-    found = sum(kept.values()) + WORKING * max(kept.values(), default=prediction.nbytes) + 4 * z_bytes
-    return SAFETY * (found / SIDE**2 + PICTURES)
+    del prediction
+    return list(kept.values())
 
 
 def available_memory(device):

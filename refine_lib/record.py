@@ -51,7 +51,7 @@ class Call:
                 stack.enter_context(torch.autocast(*self.autocast))
             given = self.function(*args, **kwargs)
         tensors.update({new: tensors[old] for old, new in self.changes.items()})
-        tensors.update(zip(self.gives, _tensors(given), strict=True))
+        tensors.update(zip(self.gives, tensors_in(given), strict=True))
         for number in self.forgets:
             tensors.pop(number, None)
 
@@ -140,7 +140,6 @@ class _Recorder(TorchFunctionMode):
         self.thread, self.is_running_a_call = threading.get_ident(), False
 
     def __enter__(self):
-        self.on_leaving = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:
             for name, module in self.network.named_modules():
                 if name and not isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
@@ -215,7 +214,7 @@ class _Recorder(TorchFunctionMode):
 
         changed = [place for place, t in tensors.items() if _version(t) != versions[place]]
         changes = self._changes(function, changed, tensors, takes, marks)
-        given = _tensors(result)
+        given = tensors_in(result)
         gives = [self.numbers[t] if t in self.numbers else self._number(t, **marks) for t in given]
         if marks["behind"] and (changes or set(gives) - set(takes.values())):
             self._note_views(given, tensors, takes)
@@ -302,7 +301,8 @@ def _needed(calls, output):
     return needed[::-1]
 
 
-def _tensors(tree):
+def tensors_in(tree):
+    """The tensors in tuples, lists and dictionaries, in their order."""
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from refine_lib.featuremap import Featuremap, shapes_of
 from refine_lib.networks.aotgan import AOTGenerator
 from refine_lib.networks.lama import LamaGenerator
 from refine_lib.probe import alike, check_gradient, check_repeatable, small_featuremap, small_picture
-from refine_lib.record import record
+from refine_lib.record import record, tensors_in
 
 
 class SplitNetwork(nn.Module):
@@ -90,13 +89,13 @@ class SplitNetwork(nn.Module):
         return (x[..., :height, :width] - low) / (high - low)
 
     def __repr__(self):
-        front, rear = self.layers[: self.at], self.layers[self.at :]
+        front, rear, z = self.layers[: self.at], self.layers[self.at :], small_featuremap(self)
         cut = f"before layer {self.at} ({type(rear[0]).__name__})" if len(rear) else "behind the last layer"
         return "\n".join(
             [
                 f"SplitNetwork, cut {cut}",
                 f"  front: {len(front)} layers, {_n_parameters(front):,} parameters",
-                f"  z:     {_describe(self)}",
+                f"  z:     {' + '.join(shapes_of(z))}, {_memory_of(z)}",
                 f"  rear:  {len(rear)} layers, {_n_parameters(rear):,} parameters",
             ]
         )
@@ -136,7 +135,7 @@ class NamedSplitNetwork(SplitNetwork):
             [
                 f"SplitNetwork, cut before {' and '.join(self.at)}",
                 f"  front: {_n_parameters(self.network) - n_rear:,} parameters",
-                f"  z:     {_describe(self)}",
+                f"  z:     {len(z)} tensor{'s' * (len(z) > 1)}, {_memory_of(z)}",
                 *(f"           {name:12} {shape}" for name, shape in zip(z.record.sources, shapes_of(z), strict=True)),
                 f"  rear:  {len(z.record.calls)} calls of torch, {n_rear:,} parameters",
             ]
@@ -224,7 +223,7 @@ def trace(model, image, mask):
     found = []
 
     def hook(layer, args, output):
-        tensors = [t for t in tree_leaves(output) if isinstance(t, torch.Tensor)]
+        tensors = tensors_in(output)
         shapes = tuple(tuple(t.shape) for t in tensors)
         found.append(Layer(len(found), names[layer], shapes, sum(t.nbytes for t in tensors)))
 
@@ -299,13 +298,9 @@ def _n_parameters(module):
     return sum(p.numel() for p in module.parameters())
 
 
-def _describe(model):
-    """Shapes and memory of z, for a line of text."""
-    z = small_featuremap(model)
-    memory = z.nbytes * (1024 / z.size[1]) ** 2
-    n_tensors = f"{len(z)} tensors" if len(z) > 1 else "1 tensor"
-    shapes = n_tensors if isinstance(model, NamedSplitNetwork) else " + ".join(shapes_of(z))
-    return f"{shapes}, {memory / 2**20:.0f} MB for 1024 x 1024 px"
+def _memory_of(z):
+    """The memory of z in words, for a picture of a megapixel."""
+    return f"{z.nbytes * (1024 / z.size[1]) ** 2 / 2**20:.0f} MB for 1024 x 1024 px"
 
 
 def _pad(x, multiple):

@@ -12,6 +12,7 @@ from refine_lib.masks import paste
 from refine_lib.pyramid import Level, resize
 
 NOTHING_TO_MATCH = "nothing to match"
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"  # for tqdm
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,7 @@ class Recorder:
         self.stopped = False
         self._pixels = [height * width for height, width in level_sizes]
         total = sum(work_of(level_sizes, n_iters))  # what a pass costs, so the bar tells the time left
-        layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
-        self._bar = tqdm(total=total, desc="refining", bar_format=layout, disable=not progress)
+        self._bar = tqdm(total=total, desc="refining", bar_format=BAR, disable=not progress)
         self._last = time.perf_counter()
 
     def step(self, iteration, n_iters, loss, picture, message="", device="cpu"):

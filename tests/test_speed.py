@@ -8,6 +8,7 @@ from torch import nn
 
 from refine_lib import AOTGenerator, LamaGenerator, multiscale_inpaint, split_network
 from refine_lib.featuremap import as_leaves
+from refine_lib.memory import kept_for_gradient
 from refine_lib.speed import checkpointed, folded
 
 NETWORKS = {
@@ -70,28 +71,17 @@ def test_a_checkpointed_network_gives_the_same_picture_and_gradient_bit_for_bit(
     assert torch.equal(runs[0].image, runs[1].image) and runs[0].losses == runs[1].losses
 
 
-def kept_for_the_gradient(model, image, mask):
-    """Bytes that a forward pass of the rear keeps, each storage once."""
-    storages = {}
-
-    def keep(tensor):
-        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    _, z = as_leaves(model.front(image, mask))
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        prediction = model.rear(z)
-    weights = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}
-    assert prediction.requires_grad
-    return sum(nbytes for place, nbytes in storages.items() if place not in weights)
+def kept(model, image, mask):
+    """Bytes that a pass of the rear keeps for its gradient."""
+    return sum(kept_for_gradient(model, as_leaves(model.front(image, mask))[1]))
 
 
 def test_each_keeps_less_for_the_gradient():
     model, (image, mask) = split_network(NETWORKS["fourier"]()), picture(96, 96)
-    plain = kept_for_the_gradient(model, image, mask)
-    assert kept_for_the_gradient(folded(model), image, mask) < 0.8 * plain
-    assert kept_for_the_gradient(checkpointed(model, 4), image, mask) < 0.4 * plain
-    assert kept_for_the_gradient(checkpointed(folded(model), 4), image, mask) < 0.4 * plain
+    plain = kept(model, image, mask)
+    assert kept(folded(model), image, mask) < 0.8 * plain
+    assert kept(checkpointed(model, 4), image, mask) < 0.4 * plain
+    assert kept(checkpointed(folded(model), 4), image, mask) < 0.4 * plain
 
 
 @pytest.mark.parametrize("n_segments", [0, 99, 2.5])

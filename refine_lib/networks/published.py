@@ -93,7 +93,7 @@ def published_generator(name, progress=True):
         source, path = _first_that_comes(name, folder, progress)
         try:
             with _weights_in(path, source) as weights:
-                _keep(load_generator(weights), kept, source)
+                save_generator(load_generator(weights), kept, source=source.url, sha256=source.sha256)
         except (KeyError, RuntimeError, ValueError, zipfile.BadZipFile) as error:  # whole, but not what the table takes it for
             path.unlink()
             raise ValueError(f"what was fetched from {source.url} cannot be used, and was removed: {error}") from error
@@ -186,10 +186,3 @@ def _weights_in(path, source):
         return
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, zipfile.ZipFile(path) as archive:
         yield Path(archive.extract(source.member, folder))
-
-
-def _keep(generator, path, source):
-    """Writes the generator, whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        save_generator(generator, Path(folder) / path.name, source=source.url, sha256=source.sha256)
-        (Path(folder) / path.name).replace(path)

@@ -31,8 +31,11 @@ def save_generator(generator, path, half=False, **notes):
     if half:
         state = {name: tensor.half() if tensor.ndim == 4 else tensor for name, tensor in state.items()}
     part = Path(path).with_suffix(".part")  # and then in one go: an interruption leaves the file that was there
-    save_file(state, part, metadata={key: str(value) for key, value in notes.items()})
-    os.replace(part, path)
+    try:
+        save_file(state, part, metadata={key: str(value) for key, value in notes.items()})
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def load_generator(path):
