@@ -7,6 +7,8 @@ import torch
 
 SMALLEST_SIDE = 16  # px: below, a LaMa generator's featuremap is too small to reflect its border
 ROUNDING = 1e-4  # by which a resized picture may leave [0, 1]
+OPTIMIZERS = ("adam", "polyak")
+SPEEDS = ("auto", "exact", "mixed")
 LOSSES = ("paper", "code")
 
 
@@ -70,7 +72,7 @@ def check_smallest_scale(smallest_scale):
         raise ValueError(f"smallest_scale is {smallest_scale!r}; {wanted}")
 
 
-def check_settings(lr, n_iters, erosion, loss, callback):
+def check_settings(lr, n_iters, erosion, loss, callback, optimizer="adam", early_stop=None, speed="auto"):
     """Raises unless the settings of the optimisation are in range and the callback, if any, can be called."""
     if not isinstance(lr, numbers.Real) or not 0 < lr < math.inf:
         raise ValueError(f"lr is {lr!r}; expected a learning rate above 0 (the paper's is 0.002)")
@@ -80,6 +82,12 @@ def check_settings(lr, n_iters, erosion, loss, callback):
         raise ValueError(f"loss is {loss!r}; expected one of {', '.join(map(repr, LOSSES))}")
     if callback is not None and not callable(callback):
         raise TypeError(f"callback is a {type(callback).__name__}; expected a function of one argument, a Step")
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"optimizer is {optimizer!r}; expected one of {', '.join(map(repr, OPTIMIZERS))}")
+    if early_stop is not None and (not isinstance(early_stop, numbers.Real) or not 0 <= early_stop < 1):
+        raise ValueError(f"early_stop is {early_stop!r}; expected a share of the loss in [0, 1), or None")
+    if speed not in SPEEDS:
+        raise ValueError(f"speed is {speed!r}; expected one of {', '.join(map(repr, SPEEDS))}")
 
 
 def check_inpainted_low_res(inpainted_low_res, image):

@@ -10,16 +10,18 @@ class Featuremap(tuple):
 
     A LaMa generator cut at its blocks has two, local (B, C1, H/8, W/8) and global (B, C2, H/8, W/8); a cut of another list of
     layers has one, a cut at named layers as many as cross it. Size None stands for the picture with the network's padding.
+    ``box`` is the part that the rear is asked for, where that is not all: slices of the rows and columns of the tensors.
     """
 
-    def __new__(cls, tensors, size=None, record=None):
+    def __new__(cls, tensors, size=None, record=None, box=None):
         self = super().__new__(cls, tensors)
+        self.box = box
         self.size = None if size is None else tuple(size)
         self.record = record  # of what a network that is no list of layers does behind the cut, at this size
         return self
 
     def __getnewargs__(self):
-        return tuple(self), self.size, self.record
+        return tuple(self), self.size, self.record, self.box
 
     @property
     def nbytes(self):
@@ -42,7 +44,9 @@ def as_leaves(z):
 
 def in_place_of(z, tensors):
     """Other tensors in the place of z's, for the rear."""
-    return tensors[0] if isinstance(z, torch.Tensor) else Featuremap(tensors, record=getattr(z, "record", None))
+    if isinstance(z, torch.Tensor):
+        return tensors[0]
+    return Featuremap(tensors, record=getattr(z, "record", None), box=getattr(z, "box", None))
 
 
 def shapes_of(z):

@@ -19,13 +19,14 @@ from tqdm.auto import tqdm
 from refine_lib.checks import check_integer, check_settings, check_smallest_scale
 from refine_lib.device import pick_device
 from refine_lib.masks import erode
-from refine_lib.memory import Budget, available_memory, bytes_per_pixel
+from refine_lib.memory import AT_ONCE, Budget, available_memory, bytes_per_pixel
 from refine_lib.networks import load_network, settings_for
 from refine_lib.photo_files import LeftOut, Photo, check_holds, check_output, read_hole, read_photo, write_photo
 from refine_lib.photos import to_image, to_pixels
 from refine_lib.probe import check_model, device_of
 from refine_lib.pyramid import level_sizes
 from refine_lib.refine import NothingToRefine, multiscale_inpaint
+from refine_lib.speed import sped_up
 from refine_lib.steps import BAR, work_of
 from refine_lib.windows import WINDOWS, plan_windows
 
@@ -160,7 +161,7 @@ def inpaint_photo(
     if mask.any():
         model = load_network(network, device, progress) if named else network
         available = available_memory(device_of(model, torch.device("cpu"))) - KEPT * mask.numel()
-        budget = Budget(bytes_per_pixel(model), max(available, 0))
+        budget = Budget(AT_ONCE * bytes_per_pixel(sped_up(model, whole=loss == "code")[0]), max(available, 0))
         work.windows, work.owner = plan_windows(work.hole, windows, context, settings["smallest_scale"], budget)
         work.run(model, settings, callback, Path(photo.name).name if progress else None)
 

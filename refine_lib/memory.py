@@ -1,19 +1,23 @@
 """How much memory a refinement takes, measured with the network itself, and how much there is."""
 
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import torch
+import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from refine_lib.device import return_free_memory
 from refine_lib.featuremap import as_leaves
+from refine_lib.loss import Agreement
 
-SIDE = 128  # px, of the picture that is measured
-WORKING = 8  # tensors of the largest one's size that a backward pass works on, beside those that it finds: measured on the CPU
-PICTURES = 200  # bytes a pixel: a run's pictures and masks of all levels in float32, and their gradients
-STARTING = 100 * 2**20  # bytes that libraries take when they first compute
-SAFETY = 1.2  # for what is not the same at every size
+SIDES = (128, 256)  # px, of the pictures that are measured
+PICTURES = 32  # bytes a pixel: the pyramid's pictures and masks in float32, and the results
+SCATTERED = 1.7  # what glibc's heap takes beside what is in use, where freed memory is kept for what comes next
+AT_ONCE = 1.07  # the same where freed memory goes back to the system at once (measured: 0.9 to 1.06 of the prediction)
 
 
 @dataclass(frozen=True)
@@ -28,54 +32,73 @@ class Budget:
 
     def needed(self, height, width):
         """Bytes."""
-        return STARTING + self.per_pixel * height * width
+        return self.per_pixel * height * width
 
     def compare(self, height, width):
         """What a picture needs beside what there is, in words."""
-        return f"needs about {self.needed(height, width) / 1e9:.1f} GB of memory, and {self.available / 1e9:.1f} GB are there"
+        return f"needs about {in_words(self.needed(height, width))} of memory, and {in_words(self.available)} are there"
 
 
-def bytes_per_pixel(model):
-    """Memory that a refinement takes for each pixel of the picture, beside ``STARTING``.
+def in_words(n_bytes):
+    """``1.5 GB`` or ``340 MB``."""
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
 
-    The rear runs once on a small picture, and what it keeps for its gradient is counted. To that come z, its gradient and the
-    two moments that Adam keeps, what the backward pass works on, and the pictures.
+
+def bytes_per_pixel(model, mask=None):
+    """The most memory that a refinement's tensors hold at a time, for each pixel of the picture.
+
+    Two updates of z are made for two small pictures, and every tensor is counted from when it is made to when it is freed. What
+    they take beside is in proportion to the pixels.
 
     Args:
         model: a split network.
+        mask: (B, 1, H, W), the hole, in what place and of what share of the picture it is; None for all of it.
     """
     state = [*model.parameters(), *model.buffers()] if hasattr(model, "parameters") else []
     like = next((t for t in state if t.is_floating_point()), torch.empty(0))
-    image = torch.full((1, 3, SIDE, SIDE), 0.5, dtype=like.dtype, device=like.device)
-    with torch.no_grad():
-        leaves, z = as_leaves(model.front(image, torch.ones_like(image[:, :1])))
-    kept = kept_for_gradient(model, z)
-    z_bytes = sum(t.nbytes for t in leaves)
-    found = sum(kept) + WORKING * max(kept, default=image.nbytes) + 4 * z_bytes
-    return SAFETY * (found / SIDE**2 + PICTURES)
+    peaks = []
+    for side in SIDES:
+        image = torch.full((1, 3, side, side), 0.5, dtype=like.dtype, device=like.device)
+        hole = torch.ones_like(image[:, :1])
+        if mask is not None:
+            hole = F.adaptive_max_pool2d(mask[:1].to(hole), side)
+        with Tensors() as tensors, torch.enable_grad():
+            agreement = Agreement(image[..., ::2, ::2], hole[..., ::2, ::2], (side, side))
+            leaves, z = as_leaves(model.front(image, hole))
+            adam = torch.optim.Adam(leaves)
+            for _ in range(2):
+                adam.zero_grad()
+                agreement(model.rear(z)[..., :side, :side]).sum().backward()
+                adam.step()
+        peaks.append(tensors.peak)
+    return max(peaks[1] - peaks[0], 0) / (SIDES[1] ** 2 - SIDES[0] ** 2) + PICTURES
 
 
-def kept_for_gradient(model, z):
-    """Sizes in bytes of what a pass of the rear keeps for its gradient, but for the weights.
+class Tensors(TorchDispatchMode):
+    """Counts the memory of the tensors that are made while it is on: ``peak``, in bytes, is the most at a time."""
 
-    Args:
-        model: a split network.
-        z: from ``as_leaves``.
-    """
-    state = [*model.parameters(), *model.buffers()] if hasattr(model, "parameters") else []
-    weights = {t.untyped_storage().data_ptr() for t in state}
-    kept = {}  # by its place, since tensors may share memory
+    def __init__(self):
+        super().__init__()
+        self.held = self.peak = 0
+        self._storages = {}  # by their place; a tensor's memory may be that of several tensors
 
-    def count(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+    def __torch_dispatch__(self, call, types, args=(), kwargs=None):
+        output = call(*args, **(kwargs or {}))
+        for tensor in tree_leaves(output):
+            if isinstance(tensor, torch.Tensor) and not any(tensor is given for given in args):
+                self._count(tensor.untyped_storage())
+        return output
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        prediction = model.rear(z)  # held, so that nothing that is kept gives its place to another
-    del prediction
-    return list(kept.values())
+    def _count(self, storage):
+        place, size = storage._cdata, storage.nbytes()
+        if place not in self._storages:
+            self._storages[place] = weakref.ref(storage, lambda _: self._freed(place, size))
+            self.held += size
+            self.peak = max(self.peak, self.held)
+
+    def _freed(self, place, size):
+        self._storages.pop(place, None)
+        self.held -= size
 
 
 def available_memory(device):

@@ -55,10 +55,41 @@ def resize(image, size):
     return F.interpolate(image, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def _blur(image, size=5, sigma=1.0):
-    offsets = torch.arange(size, dtype=image.dtype, device=image.device) - size // 2
+def downscale_matrix(n, part, like):
+    """``downscale`` along one axis, as a matrix: ``rows @ image @ columns.T`` is ``downscale(image)``.
+
+    Args:
+        n: pixels along the axis, H or W.
+        part: a slice of the n // 2 pixels after it: only these are made.
+        like: a tensor of the wanted dtype and device.
+
+    Returns:
+        The matrix (pixels of the part, pixels that they see), and the slice of the n pixels that they see.
+    """
+    place = torch.arange(part.start, part.stop, dtype=torch.float64)
+    place = ((place + 0.5) * n / (n // 2) - 0.5).clamp(0, n - 1)  # of the interpolation, align_corners=False
+    offsets, weights = _gaussian(like.new_empty(0, dtype=torch.float64, device="cpu"))
+    matrix = torch.zeros(len(place), n, dtype=torch.float64)
+    for neighbour, share in ((place.floor(), 1 - place.frac()), (place.floor() + 1, place.frac())):
+        seen = neighbour.clamp(max=n - 1)[:, None].long() + offsets.long()
+        seen = (n - 1) - ((n - 1) - seen.abs()).abs()  # reflected at both ends
+        matrix.scatter_add_(1, seen, share[:, None] * weights)
+    (seen,) = matrix.any(dim=0).nonzero(as_tuple=True)
+    seen = slice(int(seen[0]), int(seen[-1]) + 1)
+    return matrix[:, seen].to(like), seen
+
+
+def _gaussian(like, size=5, sigma=1.0):
+    """The filter's offsets in pixels and its weights, (size,)."""
+    offsets = torch.arange(size, dtype=like.dtype, device=like.device) - size // 2
     weights = torch.exp(-(offsets**2) / (2 * sigma**2))
-    weights = (weights / weights.sum()).expand(image.shape[1], 1, size)
+    return offsets, weights / weights.sum()
+
+
+def _blur(image):
+    _, weights = _gaussian(image)
+    size = len(weights)
+    weights = weights.expand(image.shape[1], 1, size)
     padded = F.pad(image, [size // 2] * 4, mode="reflect")
     rows = F.conv2d(padded, weights[:, :, None, :], groups=image.shape[1])
     return F.conv2d(rows, weights[:, :, :, None], groups=image.shape[1])

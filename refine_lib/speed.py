@@ -1,13 +1,68 @@
-"""Wrappers that take a split network and return one with the same answer, that is faster or needs less memory."""
+"""Wrappers that take a split network and return one with the same answer, that is faster or needs less memory.
+
+``sped_up`` picks those that pay. None of them changes the network that is given.
+"""
 
 import copy
+import weakref
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from refine_lib.networks.lama import FourierLayer, FourierUnit
+from refine_lib.featuremap import Featuremap
+from refine_lib.loss import bounding_box
+from refine_lib.networks.fused import FusedBlocks, factor_and_shift
+from refine_lib.networks.lama import FourierLayer, FourierUnit, JoinLocalAndGlobal, LamaGenerator
 from refine_lib.split import NamedSplitNetwork, SplitNetwork
+
+_MADE = weakref.WeakKeyDictionary()  # what was made of a network is used again while its weights are the same
+
+
+def sped_up(model, speed="auto", whole=False):
+    """The network with the wrappers that pay, and a line that says which.
+
+    Args:
+        model: a split network.
+        speed: ``"exact"`` for none; ``"auto"`` for those that change a picture by rounding alone; ``"mixed"`` for convolutions
+            in bfloat16 as well.
+        whole: whether the prediction is wanted outside of the hole too.
+
+    Returns:
+        (split network, what was done in words).
+    """
+    if speed == "exact" or not is_list_of_layers(model):
+        return model, "as it is"
+    state = [*model.parameters(), *model.buffers()]
+    key = speed, whole, tuple((t.data_ptr(), t._version) for t in state)
+    if key not in _MADE.get(model, {}):
+        precision = torch.bfloat16 if speed == "mixed" else None
+        faster, done = folded(fused(model, precision)), ["batch norms folded"]
+        n_fused = sum(len(layer.layers) // 2 for layer in faster.layers if isinstance(layer, FusedBlocks))
+        done += [f"{n_fused} blocks fused"] * bool(n_fused)
+        faster, done = in_channels_last(faster), [*done, "channels last"]
+        if precision is not None:
+            faster, done = in_precision(faster, precision), [*done, f"convolutions in {str(precision).removeprefix('torch.')}"]
+        if not whole and _join_of(faster) is not None:
+            faster, done = around_hole(faster), [*done, "decoded around the hole"]
+        _MADE[model] = {key: (faster, ", ".join(done))}
+    return _MADE[model][key]
+
+
+def is_list_of_layers(model):
+    """Whether a split network is a list of layers, which the wrappers can change."""
+    return isinstance(model, SplitNetwork) and not isinstance(model, NamedSplitNetwork)
+
+
+def _check_list(model):
+    if not is_list_of_layers(model):
+        raise TypeError(f"model is a {type(model).__name__}; expected a split network that is a list of layers")
+
+
+def _with_layers(model, layers, at=None, kind=SplitNetwork):
+    at = model.at if at is None else at
+    return kind(nn.Sequential(*layers), at, model.hole_value, model.value_range, model.multiple)
 
 
 def folded(model):
@@ -44,8 +99,7 @@ def folded(model):
 @torch.no_grad()
 def _fold(norm, convolution, *others):
     """Multiplies convolutions, whose sum the norm sees, by its factor; the first one takes its shift as well."""
-    factor = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    shift = norm.bias.double() - norm.running_mean.double() * factor
+    factor, shift = factor_and_shift(norm)
     if convolution.bias is not None:
         shift = shift + convolution.bias.double() * factor
     for one in (convolution, *others):
@@ -61,13 +115,123 @@ def _drop_folded(module):
             setattr(module, name, nn.Identity())
 
 
+def fused(model, precision=None):
+    """The network with LaMa's residual blocks behind the cut as ``FusedBlocks``.
+
+    The answer is the same but for rounding (float64: 1e-12 of it), the gradient needs a byte where it kept many numbers.
+
+    Args:
+        model: a split network that is a list of layers.
+        precision: of the blocks' convolutions, as in ``FusedBlocks``.
+
+    Returns:
+        Another split network, which shares the other layers of the given one.
+    """
+    _check_list(model)
+    layers, run = list(model.layers[: model.at]), []
+    for layer in [*model.layers[model.at :], None]:
+        if layer is not None and FusedBlocks.can_hold(layer):
+            run.append(layer)
+            continue
+        layers += [FusedBlocks(run, precision)] * bool(run)
+        layers += [layer] * (layer is not None)
+        run = []
+    return _with_layers(model, layers)
+
+
+def in_channels_last(model):
+    """The network with its weights in the memory format in which convolutions are fastest: the channels of a pixel together.
+
+    The answer is the same but for rounding.
+    """
+    _check_list(model)
+    return copy.deepcopy(model).to(memory_format=torch.channels_last)
+
+
+def in_precision(model, precision=torch.bfloat16):
+    """The network with its convolutions in half the bits, and all else, Fourier transforms too, in float32.
+
+    The answer is not quite the same: bfloat16 has 8 bits for what float32 has 24.
+    """
+    _check_list(model)
+
+    class InPrecision(type(model)):
+        def front(self, image, mask):
+            with torch.autocast(image.device.type, precision):
+                z = super().front(image, mask)
+            return Featuremap([t.to(image.dtype) for t in z], z.size, z.record, z.box)
+
+        def rear(self, z):
+            tensor = z if isinstance(z, torch.Tensor) else z[0]
+            with torch.autocast(tensor.device.type, precision):
+                return super().rear(z).to(tensor.dtype)
+
+    model = copy.copy(model)
+    model.__class__ = InPrecision
+    return model
+
+
+MARGIN = 3  # cells of 8 px: the decoder sees 17 px to each side, the loss 3 px beyond the hole
+
+
+def around_hole(model):
+    """LaMa with a decoder that works around the hole alone: what is far from it never enters the loss nor the picture.
+
+    The prediction is the same in the hole and 4 px around it; elsewhere it is 0.
+
+    Args:
+        model: a split network that is a list of layers, LaMa's, cut before its decoder.
+
+    Returns:
+        Another split network, which shares the layers of the given one.
+    """
+    _check_list(model)
+    if _join_of(model) is None:
+        raise ValueError("model has no decoder of LaMa behind its cut; expected a LamaGenerator, cut before its decoder")
+    around = _with_layers(model, model.layers, kind=AroundHole)
+    around.join = _join_of(model)
+    return around
+
+
+def _join_of(model):
+    """The index of the layer before LaMa's decoder, None where there is none behind the cut."""
+    found = [i for i, layer in enumerate(model.layers) if isinstance(layer, JoinLocalAndGlobal)]
+    return found[0] if len(found) == 1 and found[0] >= model.at else None
+
+
+class AroundHole(SplitNetwork):
+    """See ``around_hole``; ``join`` is the index of the layer that makes one featuremap, behind which the decoder begins."""
+
+    join = None
+
+    def front(self, image, mask):
+        z = super().front(image, mask)
+        cell = LamaGenerator.multiple
+        z.box = tuple(
+            slice(max(part.start // cell - MARGIN, 0), min(-(-part.stop // cell) + MARGIN, n))
+            for part, n in zip(bounding_box(mask), z[0].shape[-2:], strict=True)
+        )
+        return z
+
+    def rear(self, z):
+        if getattr(z, "box", None) is None:
+            return super().rear(z)
+        (rows, columns), cell = z.box, LamaGenerator.multiple
+        x = self.layers[self.at : self.join + 1](tuple(z) if len(z) > 1 else z[0])
+        part = self.layers[self.join + 1 :](x[..., rows, columns].contiguous(memory_format=torch.channels_last))
+        height, width = x.shape[-2:]
+        beside = (columns.start, width - columns.stop, rows.start, height - rows.stop)
+        return self._as_picture(F.pad(part, [cell * n for n in beside]), z.size)
+
+
 def checkpointed(model, n_segments):
     """The network with its rear in segments, of which only the ends are kept for the gradient; the rest is computed again.
 
-    The answer is the same, bit for bit. The rear is run twice in an iteration; memory falls towards that of one segment.
+    The answer is the same, bit for bit. The rear is run twice in an iteration; memory falls towards that of one segment. Of a
+    network that decodes around the hole it is the decoder that is dealt out: its fused blocks keep little.
 
     Args:
-        model: a ``SplitNetwork`` that is a list of layers.
+        model: a split network that is a list of layers.
         n_segments: 1 or more; the layers of the rear are dealt out evenly.
 
     Returns:
@@ -77,15 +241,16 @@ def checkpointed(model, n_segments):
         TypeError: where the network is not a list of layers.
         ValueError: where there are not as many layers.
     """
-    if not isinstance(model, SplitNetwork) or isinstance(model, NamedSplitNetwork):
-        raise TypeError(f"model is a {type(model).__name__}; expected a split network that is a list of layers")
-    rear = list(model.layers[model.at :])
+    _check_list(model)
+    start = model.join + 1 if isinstance(model, AroundHole) else model.at
+    rear = list(model.layers[start:])
     if not isinstance(n_segments, int) or not 1 <= n_segments <= len(rear):
         raise ValueError(f"n_segments is {n_segments!r}; expected 1 to {len(rear)}, the layers of the rear")
     ends = [round(i * len(rear) / n_segments) for i in range(n_segments + 1)]
     segments = [Segment(*rear[start:end]) for start, end in zip(ends, ends[1:], strict=False)]
-    layers = nn.Sequential(*model.layers[: model.at], *segments)
-    return SplitNetwork(layers, model.at, model.hole_value, model.value_range, model.multiple)
+    changed = copy.copy(model)
+    changed._modules = {**model._modules, "layers": nn.Sequential(*model.layers[:start], *segments)}
+    return changed
 
 
 class Segment(nn.Sequential):

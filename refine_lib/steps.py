@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from tqdm.auto import tqdm
@@ -12,6 +12,7 @@ from refine_lib.masks import paste
 from refine_lib.pyramid import Level, resize
 
 NOTHING_TO_MATCH = "nothing to match"
+SHOW_EVERY = 0.2  # s, between losses on the bar: on a GPU each is waited for
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"  # for tqdm
 
 
@@ -27,8 +28,9 @@ class Step:
             nothing to match.
         loss: the loss of the picture as it is, before the next update: mean absolute difference, averaged over those
             pictures of the batch that have a hole to match. None at the smallest level and where there is nothing to match.
+            On a GPU to read it is to wait until the iteration is done.
         message: why there is no loss, else empty.
-        seconds: that this iteration took.
+        seconds: that this iteration took; on a GPU, where nobody waits for it, that it took to be launched.
         peak_memory: the most memory held so far, in bytes (CUDA: tensors; CPU: the process).
     """
 
@@ -36,11 +38,17 @@ class Step:
     n_levels: int
     iteration: int
     n_iters: int
-    loss: float | None
+    _loss: object = field(repr=False)  # a number, or a tensor of one, which is read when it is asked for; None for no loss
     message: str
     seconds: float
     peak_memory: int
-    _pictures: list = field(repr=False, compare=False)  # one, or none when the callback is done
+    _pictures: list = field(repr=False, compare=False)  # a function that makes it, or none when the callback is done
+
+    @property
+    def loss(self):
+        if isinstance(self._loss, torch.Tensor):
+            object.__setattr__(self, "_loss", self._loss.item())
+        return self._loss
 
     def picture(self):
         """The picture at this iteration, known pixels pasted: (B, 3, h, w) in the size of the level, without gradient.
@@ -49,7 +57,7 @@ class Step:
         """
         if not self._pictures:
             raise RuntimeError("this Step's picture is gone: call step.picture() in the callback and keep what it returns")
-        return self._pictures[0]
+        return self._pictures[0]()
 
     def __str__(self):
         loss = self.message if self.loss is None else f"loss {self.loss:.4f}"
@@ -74,6 +82,7 @@ class Result:
         levels: for each level that was finished, smallest first, ``image``, ``mask`` and ``inpainted``.
         steps: every ``Step``, as the callback saw them.
         message: a sentence where nothing was refined, in whole or at a level, or where the run was stopped; else empty.
+        speed: what was done to make the run fast, in words.
         stopped: whether the callback or the keyboard stopped the run before its end.
         mask: the input's, (B, 1, H, W), 1 = hole.
         plain: one plain pass at full size, pasted into the input; made when first asked for.
@@ -86,6 +95,7 @@ class Result:
     steps: list
     n_levels: int
     message: str = ""
+    speed: str = ""
     stopped: bool = False
     _make_plain: object = field(default=None, repr=False)
 
@@ -104,7 +114,8 @@ class Result:
     def losses(self):
         """The losses of each refined level, coarse to fine: ``n_iters + 1`` floats, the last after the final update.
 
-        The list of a level with nothing to match is empty, that of a level at which the run was stopped is short.
+        The list of a level with nothing to match is empty, that of a level at which the run was stopped is short, so is one
+        that ended early.
         """
         reached = max((step.level for step in self.steps), default=0)
         return [[s.loss for s in self.steps if s.level == level and s.loss is not None] for level in range(1, reached + 1)]
@@ -142,34 +153,55 @@ class Recorder:
         self.callback = callback
         self.level, self.n_levels = len(level_sizes) - 1, len(level_sizes)
         self.steps = []
-        self.latest = None  # the last picture that was whole
-        self.stopped = False
+        self._latest = None  # makes the last picture that was whole
+        self.stopped = self.settled = False
         self._pixels = [height * width for height, width in level_sizes]
         total = sum(work_of(level_sizes, n_iters))  # what a pass costs, so the bar tells the time left
         self._bar = tqdm(total=total, desc="refining", bar_format=BAR, disable=not progress)
         self._last = time.perf_counter()
+        self._shown = 0.0
 
-    def step(self, iteration, n_iters, loss, picture, message="", device="cpu"):
-        """Records an iteration and its picture. Returns whether the run goes on."""
+    def step(self, iteration, n_iters, loss, prediction, image, mask, message=""):
+        """Records an iteration. The picture is pasted, and the loss, a tensor, is read, only when somebody asks.
+
+        Returns:
+            Whether the run goes on.
+        """
+        if iteration == 0:  # a level may begin anew, where memory ran out
+            self.steps = [step for step in self.steps if step.level < self.level]
+        message = NOTHING_TO_MATCH if loss is None and not message else message
+        self._latest = partial(paste, prediction, image, mask)
         now = time.perf_counter()
-        pictures = [picture]
-        step = Step(
-            self.level, self.n_levels, iteration, n_iters, loss, message, now - self._last, peak_memory(device), pictures
-        )
-        self.steps.append(step)
-        self.latest = picture
-        where = f"level {self.level + 1}/{self.n_levels}"
-        self._bar.set_postfix_str(where if loss is None else f"{where}, loss {loss:.4f}")
+        where = self.level, self.n_levels, iteration, n_iters
+        pictures = [self._latest]
+        self.steps.append(Step(*where, loss, message, now - self._last, peak_memory(image.device), pictures))
+        if now - self._shown > SHOW_EVERY and not self._bar.disable:
+            self._show()
+            self._shown = now
         self._bar.update(self._pixels[self.level])
-        answer = None if self.callback is None else self.callback(step)
+        answer = None if self.callback is None else self.callback(self.steps[-1])
         self.stopped = answer is not None and not answer
         pictures.clear()
         self._last = time.perf_counter()
         return not self.stopped
 
+    def settles(self, least_fall):
+        """Whether the loss fell by less than a share of itself in the last two updates; the level then ends."""
+        losses = [step.loss for step in self.steps[-3:] if step.level == self.level]
+        self.settled = len(losses) == 3 and not losses[-1] <= (1 - least_fall) * losses[0]
+        return self.settled
+
     def finished_level(self):
         """Whether the last Step was the last of its level."""
-        return self.steps[-1].iteration == self.steps[-1].n_iters
+        return self.settled or self.steps[-1].iteration == self.steps[-1].n_iters
+
+    def latest(self):
+        """The last picture that was whole; None where there is none yet."""
+        return None if self._latest is None else self._latest()
+
+    def _show(self):
+        step, where = self.steps[-1], f"level {self.level + 1}/{self.n_levels}"
+        self._bar.set_postfix_str(where if step.loss is None else f"{where}, loss {step.loss:.4f}", refresh=False)
 
     def close(self):
         """Ends the progress bar."""

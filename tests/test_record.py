@@ -128,7 +128,7 @@ def test_all_tensors_of_a_cut_are_optimised_together(unet):
 def test_a_lama_cut_by_name_is_refined_as_one_cut_between_layers():
     network = fill_by_formula(LamaGenerator(ngf=4, n_blocks=2))
     image, mask = picture(64, 50)
-    settings = dict(smallest_scale=32, n_iters=4, erosion=3, progress=False)
+    settings = dict(smallest_scale=32, n_iters=4, erosion=3, progress=False, speed="exact")
     by_name = NamedSplitNetwork(network, ("model.5",), 0.0, (0.0, 1.0), 8)
     between = multiscale_inpaint(image, mask, split_network(network), **settings)
     named = multiscale_inpaint(image, mask, by_name, **settings)

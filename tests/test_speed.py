@@ -8,15 +8,16 @@ from torch import nn
 
 from refine_lib import AOTGenerator, LamaGenerator, multiscale_inpaint, split_network
 from refine_lib.featuremap import as_leaves
-from refine_lib.memory import kept_for_gradient
-from refine_lib.speed import checkpointed, folded
+from refine_lib.memory import Tensors
+from refine_lib.networks.fused import FusedBlocks
+from refine_lib.speed import around_hole, checkpointed, folded, fused, sped_up
 
 NETWORKS = {
     "fourier": lambda: fill_by_formula(LamaGenerator(ngf=4, n_blocks=2)),
     "no fourier": lambda: fill_by_formula(LamaGenerator(ngf=4, n_blocks=2, ratio=0)),
     "aot": lambda: fill_by_formula(AOTGenerator(channels=8, n_blocks=2, rates=(1, 2))),
 }
-SETTINGS = dict(smallest_scale=24, n_iters=4, erosion=3, progress=False)
+SETTINGS = dict(smallest_scale=24, n_iters=4, erosion=3, progress=False, speed="exact")
 
 
 def result_and_gradient(model, image, mask):
@@ -71,17 +72,101 @@ def test_a_checkpointed_network_gives_the_same_picture_and_gradient_bit_for_bit(
     assert torch.equal(runs[0].image, runs[1].image) and runs[0].losses == runs[1].losses
 
 
-def kept(model, image, mask):
-    """Bytes that a pass of the rear keeps for its gradient."""
-    return sum(kept_for_gradient(model, as_leaves(model.front(image, mask))[1]))
+def held(model, image, mask):
+    """The most bytes that tensors take on the way through the rear and back."""
+    leaves, z = as_leaves(model.front(image, mask))
+    with Tensors() as tensors:
+        model.rear(z).sum().backward()
+    return tensors.peak
 
 
-def test_each_keeps_less_for_the_gradient():
+def test_each_takes_less_memory():
     model, (image, mask) = split_network(NETWORKS["fourier"]()), picture(96, 96)
-    plain = kept(model, image, mask)
-    assert kept(folded(model), image, mask) < 0.8 * plain
-    assert kept(checkpointed(model, 4), image, mask) < 0.4 * plain
-    assert kept(checkpointed(folded(model), 4), image, mask) < 0.4 * plain
+    plain = held(model, image, mask)
+    assert held(folded(model), image, mask) < 0.8 * plain
+    assert held(checkpointed(model, 4), image, mask) < 0.7 * plain
+    mask[..., 20:] = 0
+    assert held(around_hole(folded(fused(model))), image, mask) < 0.6 * held(folded(fused(model)), image, mask)
+
+
+def test_blocks_keep_a_byte_where_they_kept_many_numbers():
+    model = split_network(fill_by_formula(LamaGenerator(ngf=8, n_blocks=4)))
+    blocks, one = nn.Sequential(*model.layers[model.at : model.at + 4]), FusedBlocks(model.layers[model.at : model.at + 4])
+    kept = []
+    for network in (blocks, one):
+        z = torch.rand(1, 16, 24, 24).double().requires_grad_(), torch.rand(1, 48, 24, 24).double().requires_grad_()
+        with Tensors() as tensors:
+            out = network(z)
+            kept.append(tensors.held)
+            assert out[0].requires_grad and out[1].requires_grad
+    assert kept[1] < 0.1 * kept[0]
+
+
+@pytest.mark.parametrize("size", [(7, 9), (8, 8), (12, 10), (16, 5)])
+def test_fused_blocks_have_the_blocks_answer_and_gradient(size):
+    blocks = split_network(fill_by_formula(LamaGenerator(ngf=4, n_blocks=3))).layers[5:8]
+    for module in blocks.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.3, 0.3)  # or no ReLU would ever be off
+    z = [torch.randn(2, n, *size, dtype=torch.float64, requires_grad=True) for n in (8, 24)]
+    answers = []
+    for network in (blocks, FusedBlocks(blocks)):
+        out = network(tuple(z))
+        total = sum((t * torch.linspace(-1, 1, t.numel()).view(t.shape)).sum() for t in out)
+        answers.append([*out, *torch.autograd.grad(total, z)])
+    for wanted, found in zip(*answers, strict=True):
+        assert (found - wanted).abs().max() < 1e-12 * wanted.abs().max()
+
+
+HOLES = {"corner": (0, 9, 0, 9), "middle": (40, 60, 30, 33), "edge": (90, 99, 50, 100), "all": (0, 99, 0, 101)}
+
+
+@pytest.mark.parametrize("hole", HOLES)
+def test_the_decoder_around_the_hole_gives_the_same_in_and_near_it(hole):
+    model, (image, _) = split_network(NETWORKS["fourier"]()), picture(99, 101)
+    top, bottom, left, right = HOLES[hole]
+    mask, near = torch.zeros(2, 1, 99, 101, dtype=torch.float64), torch.zeros(1, 1, 99, 101, dtype=torch.bool)
+    mask[0, :, top:bottom, left:right] = 1
+    near[..., max(top - 4, 0) : bottom + 4, max(left - 4, 0) : right + 4] = True
+    answers = []
+    for network in (model, around_hole(model)):
+        leaves, z = as_leaves(network.front(image.expand(2, -1, -1, -1), mask))
+        prediction = network.rear(z)[..., :99, :101] * near
+        answers.append([prediction, *torch.autograd.grad(prediction.square().sum(), leaves)])
+    for wanted, found in zip(*answers, strict=True):
+        assert (found - wanted).abs().max() < 1e-12 * wanted.abs().max()
+    with pytest.raises(ValueError, match="expected a LamaGenerator, cut before its decoder"):
+        around_hole(split_network(NETWORKS["aot"]()))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("loss", ["paper", "code"])
+def test_a_run_is_the_same_at_every_speed(name, loss):
+    model, (image, mask) = split_network(NETWORKS[name]()), picture(49, 58)
+    options = {**SETTINGS, "loss": loss}
+    exact, auto = (multiscale_inpaint(image, mask, model, **{**options, "speed": speed}) for speed in ("exact", "auto"))
+    assert exact.speed == "as it is" and auto.speed.startswith("batch norms folded")
+    assert ("around the hole" in auto.speed) == (loss == "paper" and name != "aot")
+    assert (exact.image - auto.image).abs().max() < 1e-9
+    assert torch.allclose(exact.plain, auto.plain, rtol=0, atol=1e-9)
+    image, mask = image.float(), mask.float()
+    mixed = multiscale_inpaint(image, mask, model.float(), **{**options, "speed": "mixed"})
+    assert "bfloat16" in mixed.speed and mixed.image.dtype == torch.float32
+    assert 0 < (mixed.image - exact.image).abs().max() < 0.05
+    known = (mask == 0).expand_as(image)
+    assert torch.equal(mixed.image[known], image[known])
+
+
+def test_what_was_made_of_a_network_is_made_again_when_its_weights_change():
+    model = split_network(NETWORKS["fourier"]())
+    first, words = sped_up(model)
+    assert sped_up(model) == (first, words) and sped_up(model, "mixed")[0] is not first
+    assert sped_up(model, "exact") == (model, "as it is")
+    with torch.no_grad():
+        model.layers[-2].bias += 0.1
+    assert sped_up(model)[0] is not first
+    by_name = split_network(NETWORKS["aot"](), at="middle.1.gate")
+    assert sped_up(by_name) == (by_name, "as it is")
 
 
 @pytest.mark.parametrize("n_segments", [0, 99, 2.5])

@@ -39,6 +39,8 @@ SETTINGS = {
     "lr text": ({"lr": "fast"}, "lr is 'fast'"),
     "n_iters": ({"n_iters": -1}, "n_iters is -1; expected a whole number of 0 or more"),
     "n_iters half": ({"n_iters": 1.5}, "n_iters is 1.5"),
+    "optimizer": ({"optimizer": "sgd"}, "optimizer is 'sgd'; expected one of 'adam', 'polyak'"),
+    "early stop": ({"early_stop": 1}, r"early_stop is 1; expected a share of the loss in \[0, 1\), or None"),
     "erosion": ({"erosion": -3}, "erosion is -3; expected a whole number of 0 or more pixels"),
     "scale": ({"smallest_scale": 8}, "smallest_scale is 8; expected at least 16 pixels"),
     "loss": ({"loss": "l2"}, "loss is 'l2'; expected one of 'paper', 'code'"),

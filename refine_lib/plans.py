@@ -1,0 +1,97 @@
+"""How a run is made to fit into memory: ways to compute the same with less of it, of which the first that fits is taken."""
+
+import copy
+import warnings
+
+import torch
+
+from refine_lib.device import keep_freed_memory, return_free_memory
+from refine_lib.memory import AT_ONCE, SCATTERED, available_memory, bytes_per_pixel, in_words
+from refine_lib.probe import device_of
+from refine_lib.speed import AroundHole, checkpointed, is_list_of_layers, sped_up
+
+SMALL = 512 * 512  # pixels, up to which nobody asks whether they fit
+
+
+class ShortOfMemory(UserWarning):
+    """Memory may not hold the run, or did not: the message says what was done."""
+
+
+class Plans:
+    """The ways to compute a run, fastest first; ``model`` and ``words`` are those of the one that is taken.
+
+    Each plan takes less memory and more time than the one before: the network as it is sped up; freed memory given back at once
+    (on a CPU); the rear in segments whose insides are computed twice; on a GPU at last the CPU.
+
+    Args:
+        model, image, mask, speed: as in ``refine_lib.multiscale_inpaint``.
+        whole: whether the prediction is wanted outside of the hole too.
+    """
+
+    def __init__(self, model, image, mask, speed="auto", whole=False):
+        self.model, self.words = sped_up(model, speed, whole)
+        self.device = device_of(model, image.device)
+        self.note = ""
+        self._lean = False
+        self._left = [] if speed == "exact" else self._ways(self.model)
+        if speed != "exact" and mask.shape[-2:].numel() > SMALL and self.device.type in ("cpu", "cuda") and mask.any():
+            self._pick(mask)
+
+    @staticmethod
+    def _ways(model):
+        """Other networks that give the same, as pairs (words, function that makes it)."""
+        if not is_list_of_layers(model):
+            return []
+        n_layers = len(model.layers) - (model.join + 1 if isinstance(model, AroundHole) else model.at)
+        counts = [n for n in (2, n_layers) if 1 < n <= n_layers]
+        return [(f"rear in {n} segments, computed twice", lambda n=n: checkpointed(model, n)) for n in dict.fromkeys(counts)]
+
+    def _pick(self, mask):
+        available, (batch, _, height, width) = available_memory(self.device), mask.shape
+        on_cpu = self.device.type == "cpu"
+        while True:
+            needed = batch * height * width * bytes_per_pixel(self.model, mask)
+            if needed * (SCATTERED if on_cpu else AT_ONCE) <= available:
+                return
+            if on_cpu and not self._lean:
+                keep_freed_memory(False)
+                self._lean, self.words = True, f"{self.words}, freed memory given back at once"
+            if needed * AT_ONCE <= available:
+                return
+            if not self._next():
+                needed = in_words(needed * AT_ONCE)
+                self._say(f"The run needs about {needed} of memory, and {in_words(available)} are there: it may be ended.")
+                return
+
+    def _next(self):
+        """Takes the next plan; False where there is none."""
+        if not self._left:
+            return False
+        words, make = self._left.pop(0)
+        self.model, self.words = make(), f"{self.words.partition(', rear in')[0]}, {words}"
+        return True
+
+    def run(self, compute, *tensors, **settings):
+        """``compute(*tensors, model=..., **settings)``; where a GPU's memory runs out, again with the next plan."""
+        while True:
+            try:
+                return compute(*(t.to(self.device) for t in tensors), model=self.model, **settings)
+            except torch.OutOfMemoryError:
+                if self.device.type == "cpu":
+                    raise
+            # not within the handler, where the error holds on to what was computed
+            torch.cuda.empty_cache()
+            if not self._next():
+                self.device = torch.device("cpu")
+                self.model, self.words = copy.deepcopy(self.model).cpu(), f"{self.words}, on the CPU"
+            self._say(f"The GPU's memory did not hold the run as it was planned; computed instead: {self.words}.")
+
+    def _say(self, note):
+        self.note = note
+        warnings.warn(note, ShortOfMemory, stacklevel=4)
+
+    def close(self):
+        """Lets the process keep freed memory again."""
+        if self._lean:
+            keep_freed_memory(True)
+            return_free_memory()

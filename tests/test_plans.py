@@ -1,0 +1,160 @@
+"""What a run needs is told before it, and it is made to fit."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import picture
+from formula import fill_by_formula
+from torch import nn
+
+from refine_lib import LamaGenerator, multiscale_inpaint, plans, split_network
+from refine_lib.memory import SIDES, Tensors, bytes_per_pixel
+from refine_lib.plans import Plans, ShortOfMemory
+from refine_lib.speed import sped_up
+
+SETTINGS = dict(smallest_scale=32, n_iters=2, erosion=3, progress=False)
+
+
+def test_tensors_are_counted_from_their_making_to_their_end():
+    with Tensors() as tensors:
+        a = torch.zeros(1000)
+        b = a.view(10, 100) + 1  # 4000 bytes each; a view has none of its own
+        assert tensors.held == 8000
+        del a
+        assert tensors.held == 4000
+        b += b * 2
+        assert (tensors.held, tensors.peak) == (4000, 8000)
+
+
+MEASURE = r"""
+import re, sys
+from pathlib import Path
+from refine_lib import load_network, multiscale_inpaint, random_scenes, stroke_masks
+from refine_lib.device import keep_freed_memory, return_free_memory
+from refine_lib.memory import AT_ONCE, bytes_per_pixel
+from refine_lib.speed import sped_up
+
+def held(what):
+    return 1024 * int(re.search(what + r":\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+keep_freed_memory(False)
+for name, size in (("mini-lama", 512), ("mini-conv", 640)):
+    model, image, mask = load_network(name, "cpu"), random_scenes(size, seed=1), stroke_masks(size, seed=1)
+    needed = AT_ONCE * size**2 * bytes_per_pixel(sped_up(model)[0], mask)
+    settings = dict(n_iters=2, progress=False)
+    multiscale_inpaint(image[..., :64, :64], mask[..., :64, :64], model, 32, **settings)  # what libraries take once
+    return_free_memory()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = held("VmRSS")
+    multiscale_inpaint(image, mask, model, size // 2, **settings)
+    print((held("VmHWM") - before) / needed)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what the process held from /proc")
+def test_the_memory_of_a_run_is_predicted_within_15_percent():
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", MEASURE], capture_output=True, text=True, check=True)
+    for ratio in run.stdout.split():
+        assert 0.85 < float(ratio) < 1.15
+
+
+def test_a_larger_network_takes_more_and_weights_are_not_counted():
+    sizes = [split_network(LamaGenerator(ngf=n, n_blocks=2)) for n in (4, 16)]
+    small, large = map(bytes_per_pixel, sizes)
+    assert 1.5 * small < large < 8 * small
+    weights = sum(t.nbytes for t in sizes[1].parameters())
+    assert weights / SIDES[0] ** 2 > 100
+    assert bytes_per_pixel(split_network(nn.Sequential(nn.Conv2d(4, 3, 1)), at=0)) < 500
+
+
+def test_a_small_hole_takes_less():
+    model, mask = sped_up(split_network(LamaGenerator(ngf=4, n_blocks=2)))[0], torch.zeros(1, 1, 700, 500)
+    mask[..., 300:330, 10:90] = 1
+    assert bytes_per_pixel(model, mask) < 0.7 * bytes_per_pixel(model)
+
+
+@pytest.fixture
+def wide():
+    return split_network(fill_by_formula(LamaGenerator(ngf=4, n_blocks=2))).float()
+
+
+def plans_for(model, monkeypatch, available, height=600, width=500):
+    monkeypatch.setattr(plans, "available_memory", lambda device: available)
+    mask = torch.zeros(1, 1, height, width)
+    mask[..., 100:400, 100:400] = 1
+    return Plans(model, torch.zeros(1, 3, height, width), mask)
+
+
+def test_the_first_plan_that_fits_is_taken(wide, monkeypatch):
+    mask = torch.zeros(1, 1, 600, 500)
+    mask[..., 100:400, 100:400] = 1
+    needed = mask.numel() * bytes_per_pixel(sped_up(wide)[0], mask)
+    assert plans_for(wide, monkeypatch, 2 * needed).words == sped_up(wide)[1]
+    at_once = plans_for(wide, monkeypatch, 1.1 * needed)
+    assert at_once.words == f"{sped_up(wide)[1]}, freed memory given back at once" and not at_once.note
+    at_once.close()
+    in_segments = plans_for(wide, monkeypatch, 0.98 * needed)
+    assert re.search("given back at once, rear in (2|12) segments, computed twice$", in_segments.words)
+    in_segments.close()
+    with pytest.warns(ShortOfMemory, match=r"The run needs about \d+ MB of memory, and 0 MB are there: it may be ended"):
+        plans_for(wide, monkeypatch, 1000).close()
+    assert plans_for(wide, monkeypatch, 1000, 500, 500).words == sped_up(wide)[1]  # so small that nobody asks
+
+
+def test_every_plan_gives_the_same_picture(wide):
+    image, mask = picture(64, 72, dtype=torch.float32)
+    wanted = multiscale_inpaint(image, mask, wide, **SETTINGS).image
+    ways = Plans._ways(sped_up(wide)[0])
+    assert [words for words, _ in ways] == ["rear in 2 segments, computed twice", "rear in 12 segments, computed twice"]
+    for _, make in ways:
+        assert torch.equal(multiscale_inpaint(image, mask, make(), **SETTINGS, speed="exact").image, wanted)
+
+
+class OnAGpu(Plans):
+    """As if the network were on a GPU whose memory runs out ``times`` times."""
+
+    times, where = 0, torch.device("cuda")
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.device = self.where
+
+    def run(self, compute, *tensors, **settings):
+        def fails(*tensors, **settings):
+            if compute.__name__ == "predict_and_refine" and type(self).times:
+                type(self).times -= 1
+                compute(*tensors, **{**settings, "n_iters": 1})  # so far it came
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+            return compute(*tensors, **settings)
+
+        return super().run(fails, *tensors, **settings)
+
+
+@pytest.mark.parametrize(("times", "said"), [(1, "rear in 2 segments"), (2, "rear in 12 segments"), (3, ", on the CPU")])
+def test_where_a_gpus_memory_runs_out_the_next_plan_is_tried(wide, monkeypatch, times, said):
+    image, mask = picture(64, 72, dtype=torch.float32)
+    wanted = multiscale_inpaint(image, mask, wide, **SETTINGS)
+    monkeypatch.setattr(
+        torch.Tensor,
+        "to",
+        lambda self, device, to=torch.Tensor.to: to(self, "cpu" if device == torch.device("cuda") else device),
+        raising=False,
+    )
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr("refine_lib.refine.Plans", OnAGpu)
+    monkeypatch.setattr(OnAGpu, "times", times)
+    with pytest.warns(ShortOfMemory, match="The GPU's memory did not hold the run"):
+        result = multiscale_inpaint(image, mask, wide, **SETTINGS)
+    assert OnAGpu.times == 0 and said in result.speed and said in result.message
+    assert torch.equal(result.image, wanted.image) and result.losses == wanted.losses
+
+
+def test_memory_that_runs_out_on_the_cpu_is_not_tried_again(wide, monkeypatch):
+    monkeypatch.setattr(
+        "refine_lib.refine.predict_and_refine", lambda *args, **kwargs: (_ for _ in ()).throw(torch.OutOfMemoryError)
+    )
+    with pytest.raises(torch.OutOfMemoryError):
+        multiscale_inpaint(*picture(64, 72, dtype=torch.float32), wide, **SETTINGS)
