@@ -21,7 +21,7 @@ demo: .venv/ready  ## the main job: the quickstart without a screen, its picture
 test: unit browser notebooks  ## all tests
 
 unit: .venv/ready  ## the tests of the library
-	$(BIN)/python -m pytest -m "not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser" -n 2
 
 browser: .venv/ready  ## the panel in chromium, in JupyterLab and as a page; skipped where there is no chromium
 	$(BIN)/python -m pytest -m browser

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from refine_lib.checks import LOSSES
+from refine_lib.checks import LOSSES, OPTIMIZERS, SPEEDS
 from refine_lib.inpaint import check_request, inpaint_photo
 from refine_lib.networks import load_network, settings_for
 from refine_lib.photo_files import ENDINGS, LeftOut, check_output
@@ -202,6 +202,10 @@ def _parser():
     method.add_argument(
         "--loss", choices=LOSSES, default="paper", help="code: that of the authors' code (default: %(default)s)"
     )
+    method.add_argument(
+        "--optimizer", choices=OPTIMIZERS, default="adam", help="polyak needs a third of the steps (default: %(default)s)"
+    )
+    method.add_argument("--speed", choices=SPEEDS, default="auto", help="exact: the network as it is (default: %(default)s)")
     return parser
 
 
@@ -210,7 +214,8 @@ def main(argv=None):
     parser = _parser()
     args = parser.parse_args(argv)
     settings = {key: getattr(args, key) for key in ("threshold", "dilation", "soft_edge", "windows", "context")}
-    settings |= settings_for(args.network) | {key: getattr(args, key) for key in ("n_iters", "erosion", "loss")}
+    settings |= settings_for(args.network)
+    settings |= {key: getattr(args, key) for key in ("n_iters", "erosion", "loss", "optimizer", "speed")}
     settings |= {key: getattr(args, key) for key in ("smallest_scale", "lr") if getattr(args, key) is not None}
     try:
         check_request(**settings)

@@ -1,7 +1,8 @@
 """What a refinement costs, beside the authors' code where there is a checkout: ``python -m refine_lib.benchmark``.
 
-Times are of runs in alternation in one process, so that a busy machine is as bad for the one as for the other. On a CPU memory
-is that of a process of its own: the most that it held in a run, beyond what it held before.
+Times are of runs in alternation in one process, so that a busy machine is as bad for the one as for the other. Memory is the
+most that a run takes beyond what was held before it; on a CPU that of a process of its own, after a small run that loads what
+libraries load once.
 """
 
 import argparse
@@ -10,15 +11,21 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import psutil
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, shape_wrapper
+from tqdm.auto import tqdm
 
 from refine_lib.baseline import Baseline
-from refine_lib.device import describe, peak_memory, pick_device
+from refine_lib.device import describe, peak_memory, pick_device, return_free_memory
 from refine_lib.masks import stroke_masks
 from refine_lib.networks import EMBEDDED
 from refine_lib.networks.lama import LamaGenerator
@@ -26,16 +33,32 @@ from refine_lib.networks.weights import load_generator
 from refine_lib.pyramid import level_sizes
 from refine_lib.refine import multiscale_inpaint
 from refine_lib.scenes import random_scenes
+from refine_lib.speed import sped_up
 from refine_lib.split import split_network
 
 NETWORKS = {"mini-lama": 64, "lama-fourier": 512, "big-lama": 512}  # and the smallest scale; the large ones with random weights
-OURS, THEIRS = "refine_lib", "authors"
+OURS, THEIRS, EXACT, MIXED, POLYAK = "refine_lib", "authors", "exact", "mixed", "polyak"
 SEED = 1
+LR = 0.002
+MB = 2**20
 
 
 @dataclass
 class Row:
-    """A size, and what it costs: medians over the runs. Seconds, bytes, and the seconds of each part of a run of ours."""
+    """A size, and what it costs, by who runs: medians over the runs.
+
+    Attributes:
+        seconds, all_seconds: ``refine_lib`` is ``multiscale_inpaint`` as it comes; ``exact`` is with ``speed="exact"``,
+            ``mixed`` with ``speed="mixed"``, ``polyak`` with that optimiser and a third of the updates; ``authors`` is the
+            authors' code.
+        peak_memory: bytes.
+        losses: at the end of the last level.
+        differences: the largest of a pixel, from the exact picture in [0, 1]; for ``authors`` that of their picture from an
+            exact one with their loss.
+        parts: seconds of each part of a run of ``refine_lib``.
+        flops, traffic: operations and bytes that convolutions, matrix products and Fourier transforms of that run need, each
+            input read once and each output written once.
+    """
 
     network: str
     size: int
@@ -46,8 +69,12 @@ class Row:
     seconds: dict = field(default_factory=dict)
     all_seconds: dict = field(default_factory=dict)
     peak_memory: dict = field(default_factory=dict)
+    losses: dict = field(default_factory=dict)
+    differences: dict = field(default_factory=dict)
     parts: dict = field(default_factory=dict)
-    difference: float | None = None  # the largest of a pixel, between the two
+    flops: int = 0
+    traffic: int = 0
+    floor: float = 0.0  # seconds that a machine of the measured rates needs for them at the least
 
     @property
     def ratios(self):
@@ -55,29 +82,32 @@ class Row:
         both = (self.seconds, self.peak_memory) if THEIRS in self.seconds else ()
         return [cost[OURS] / cost[THEIRS] for cost in both]
 
-    def __str__(self):
-        def cells(name):
-            return [f"{self.seconds[name]:.2f}", f"{self.peak_memory[name] / 2**20:.0f}"] if name in self.seconds else ["", ""]
+    def cells(self):
+        """The row of the table, by title."""
 
-        shares = [f"{share / self.seconds[OURS]:.0%}" for share in self.parts.values()]
+        def seconds(name):
+            return f"{self.seconds[name]:.2f}" if name in self.seconds else ""
+
+        def megabytes(name):
+            return f"{self.peak_memory[name] / MB:.0f}" if name in self.peak_memory else ""
+
         ratios = [f"{ratio:.2f}" for ratio in self.ratios] or ["", ""]
-        return "| " + " | ".join([f"{self.size}", f"{self.n_levels}", *cells(OURS), *shares, *cells(THEIRS), *ratios]) + " |"
-
-
-TITLES = [
-    "px",
-    "levels",
-    "s",
-    "MB",
-    "front",
-    "rear",
-    "rear's gradient",
-    "loss and Adam",
-    "authors' s",
-    "MB",
-    "s, ratio",
-    "MB, ratio",
-]
+        parts = {name: f"{share / self.seconds[OURS]:.0%}" for name, share in self.parts.items()}
+        return {
+            "px": f"{self.size}",
+            "levels": f"{self.n_levels}",
+            "s": seconds(OURS),
+            "MB": megabytes(OURS),
+            **parts,
+            "of the floor": f"{self.seconds[OURS] / self.floor:.1f} x",
+            "exact s": seconds(EXACT),
+            "mixed s": seconds(MIXED),
+            "polyak s": seconds(POLYAK),
+            "authors' s": seconds(THEIRS),
+            "authors' MB": megabytes(THEIRS),
+            "s, ratio": ratios[0],
+            "MB, ratio": ratios[1],
+        }
 
 
 class Timed:
@@ -144,16 +174,82 @@ def generator_of(name):
     return LamaGenerator(n_blocks=9) if name == "lama-fourier" else LamaGenerator()
 
 
-def contestants(name, size, n_iters, device, baseline=None):
-    """Functions without arguments that fill one picture and return it, by name; with a baseline both make the same updates."""
+@dataclass
+class Machine:
+    """What a device can do at the best: operations a second in products of float32 matrices, bytes a second in a copy."""
+
+    flops_per_second: float
+    bytes_per_second: float
+
+    @classmethod
+    def measured(cls, device):
+        size = 8192 if device.type == "cuda" else 2048
+        a, b = torch.rand(2, size, size, device=device)
+        source, target = torch.rand(2, 2**26, device=device)
+        product, copy = (_fastest(call, device) for call in (lambda: a @ b, lambda: target.copy_(source)))
+        return cls(2 * size**3 / product, 2 * source.nbytes / copy)
+
+    def least_seconds(self, flops, traffic):
+        return max(flops / self.flops_per_second, traffic / self.bytes_per_second)
+
+
+def _fastest(call, device, n=7):
+    times = []
+    for _ in range(n):
+        _wait_for(device)
+        started = time.perf_counter()
+        call()
+        _wait_for(device)
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+class Work(TorchDispatchMode):
+    """Counts what convolutions, matrix products and Fourier transforms need: ``flops``, and ``traffic``, bytes in and out."""
+
+    def __init__(self):
+        super().__init__()
+        self.flops = self.traffic = 0
+
+    def __torch_dispatch__(self, call, types, args=(), kwargs=None):
+        output = call(*args, **(kwargs or {}))
+        count = COUNTS.get(call.overloadpacket)
+        if count is not None:
+            self.flops += count(*args, **(kwargs or {}), out_val=output)
+            self.traffic += sum(t.nbytes for t in tree_leaves((args, output)) if isinstance(t, torch.Tensor))
+        return output
+
+
+@shape_wrapper
+def _fft_flops(shape, *_, out_shape=None, **__):
+    """2.5 N log2 N operations for a transform of N real numbers, the usual count, in two dimensions."""
+    *channels, height, width = max(shape, out_shape)  # the real side is the wider
+    n = height * width
+    return round(2.5 * n * np.log2(n) * np.prod(channels))
+
+
+FOURIER = torch.ops.aten._fft_r2c, torch.ops.aten._fft_c2r
+COUNTS = dict(flop_registry) | dict.fromkeys(FOURIER, _fft_flops)
+
+
+def contestants(name, size, n_iters, device, baseline=None, mixed=False):
+    """Functions without arguments that fill one picture, by name, and the network.
+
+    With a baseline all make the same number of updates.
+    """
     generator = generator_of(name).to(device).eval()
     image = random_scenes(size, seed=SEED, device=device)
     mask = stroke_masks(size, seed=SEED, device=device)
-    settings = dict(smallest_scale=NETWORKS[name], lr=0.002)
-    loss = "paper" if baseline is None else "code"
-    ours = partial(multiscale_inpaint, image, mask, n_iters=n_iters, loss=loss, progress=False, **settings)
+    settings = dict(smallest_scale=NETWORKS[name], lr=LR)
     model = split_network(generator)
-    found = {OURS: lambda model=model: ours(model).image}
+    ours = partial(multiscale_inpaint, image, mask, progress=False, **settings)
+    found = {
+        OURS: lambda model=model, speed="auto": ours(model, n_iters=n_iters, speed=speed),
+        EXACT: lambda loss="paper": ours(model, n_iters=n_iters, speed="exact", loss=loss),
+        POLYAK: lambda: ours(model, n_iters=max(1, n_iters // 3), optimizer="polyak"),
+    }
+    if mixed:
+        found[MIXED] = lambda: ours(model, n_iters=n_iters, speed="mixed")
     if baseline is not None:  # whose last iteration makes no update
         theirs = Baseline(baseline, generator)
         levels = len(level_sizes(size, size, NETWORKS[name]))
@@ -161,7 +257,7 @@ def contestants(name, size, n_iters, device, baseline=None):
     return found, model
 
 
-def measure(name, size, n_iters=15, runs=3, device=None, baseline=None):
+def measure(name, size, n_iters=15, runs=3, device=None, baseline=None, mixed=False, only_ours=False, machine=None):
     """Measures one size.
 
     Args:
@@ -171,40 +267,57 @@ def measure(name, size, n_iters=15, runs=3, device=None, baseline=None):
         runs: of each contestant, in alternation, after one that is not counted.
         device: as in ``load_network``.
         baseline: the path of a checkout of the authors' code, or None.
+        mixed: whether ``speed="mixed"`` is run too.
+        only_ours: whether nothing else is run, as for sizes at which that would take too long.
+        machine: a ``Machine``; None measures it.
 
     Returns:
         A ``Row``.
     """
     device = pick_device(device)
-    found, model = contestants(name, size, n_iters, device, baseline)
+    machine = machine or Machine.measured(device)
+    baseline = None if only_ours else baseline
+    found, model = contestants(name, size, n_iters, device, baseline, mixed)
     row = Row(name, size, len(level_sizes(size, size, NETWORKS[name])), n_iters, describe(device), runs)
-    pictures = {who: run() for who, run in found.items()}
-    seconds = {who: [] for who in found}
-    for _ in range(runs):
-        for who, run in found.items():
-            _wait_for(device)
-            started = time.perf_counter()
-            run()
-            _wait_for(device)
-            seconds[who].append(time.perf_counter() - started)
-    row.all_seconds = seconds
-    row.seconds = {who: statistics.median(times) for who, times in seconds.items()}
-    row.peak_memory = {who: _peak_of(who, name, size, n_iters, device, baseline) for who in found}
-    timed = Timed(model)
-    started = time.perf_counter()
-    found[OURS](timed)
-    total = time.perf_counter() - started
+    if only_ours:
+        found = {OURS: found[OURS]}
+    row.all_seconds = {who: [] for who in found}
+    with tqdm(total=(runs + 1) * len(found), desc=f"{name}, {size} px", leave=False) as bar, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = {}
+        for i in range(runs + 1):
+            for who, run in found.items():
+                _wait_for(device)
+                started = time.perf_counter()
+                results[who] = run()
+                _wait_for(device)
+                if i:
+                    row.all_seconds[who].append(time.perf_counter() - started)
+                bar.update()
+        if baseline is not None:
+            row.differences[THEIRS] = (found[EXACT](loss="code").image.cpu() - results.pop(THEIRS).cpu()).abs().max().item()
+    row.seconds = {who: statistics.median(times) for who, times in row.all_seconds.items()}
+    row.losses = {who: result.losses[-1][-1] for who, result in results.items() if result.losses and result.losses[-1]}
+    if EXACT in results:
+        exact = results[EXACT].image
+        row.differences |= {w: (results[w].image - exact).abs().max().item() for w in (OURS, MIXED) if w in results}
+    measured = [who for who in (OURS, EXACT, THEIRS) if who in found]
+    row.peak_memory = {who: _peak_of(who, name, size, n_iters, device, baseline) for who in measured}
+    timed = Timed(sped_up(model)[0])
+    total = _fastest(lambda: found[OURS](timed, "exact"), device, n=1)
     scale = row.seconds[OURS] / total  # the stopwatch costs a little
     row.parts = {part: scale * spent for part, spent in timed.seconds.items()}
-    row.parts["rest"] = row.seconds[OURS] - sum(row.parts.values())
-    if baseline is not None:
-        row.difference = (pictures[OURS].cpu() - pictures[THEIRS].cpu()).abs().max().item()
+    row.parts["loss and rest"] = row.seconds[OURS] - sum(row.parts.values())
+    with Work() as work:
+        found[OURS]()
+    row.flops, row.traffic = work.flops, work.traffic
+    row.floor = machine.least_seconds(row.flops, row.traffic)
     return row
 
 
 def _peak_of(who, name, size, n_iters, device, baseline):
     """The most memory that a run takes beyond what was held before it, in bytes, in a process of its own."""
-    command = [sys.executable, "-m", "refine_lib.benchmark", "--network", name, "--sizes", size, "--n-iters", n_iters]
+    command = [sys.executable, "-m", "refine_lib.benchmark", "--network", name, "--sizes", size, "--n-iters", min(n_iters, 3)]
     command += ["--device", device, "--peak-of", who] + (["--baseline", baseline] if baseline else [])
     run = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if run.returncode:
@@ -214,10 +327,35 @@ def _peak_of(who, name, size, n_iters, device, baseline):
 
 def _print_peak(who, name, size, n_iters, device, baseline):
     device = pick_device(device)
+    small = 2 * min(NETWORKS[name], 128)
+    contestants(name, small, 1, device, baseline)[0][who]()  # what libraries take once
     found, _ = contestants(name, size, n_iters, device, baseline)
+    return_free_memory()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     held = torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
     found[who]()
     print(max(peak_memory(device) - held, 0))
+
+
+def line_through(x, y):
+    """The line y = slope * x through the origin that is nearest in proportion, and the largest share by which y is off it."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    slope = float((y / x).mean())
+    return slope, float(np.abs(y / (slope * x) - 1).max())
+
+
+def growth(name, size, n_iters, device, runs=3):
+    """Seconds of ``refine_lib`` at one size for a third, two thirds and all of the updates: pairs (updates, seconds)."""
+    counts = sorted({max(1, n_iters // 3), max(1, 2 * n_iters // 3), n_iters})
+    runners = {n: contestants(name, size, n, device)[0][OURS] for n in counts}
+    times = {n: [] for n in counts}
+    for run in runners.values():
+        run()
+    for _ in range(runs):
+        for n, run in runners.items():
+            times[n].append(_fastest(run, device, n=1))
+    return [(n, statistics.median(t)) for n, t in times.items()]
 
 
 def main():
@@ -227,9 +365,12 @@ def main():
     parser.add_argument("--n-iters", type=int, default=15, help="updates at each level (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=3, help="of each, in alternation (default: %(default)s)")
     parser.add_argument("--baseline", type=Path, help="a checkout of advimman/lama, to run the authors' code in alternation")
+    parser.add_argument("--mixed", action="store_true", help="with convolutions in bfloat16, too")
+    parser.add_argument("--only-ours-from", type=int, default=10**9, metavar="PX", help="size from which nothing else is run")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
     parser.add_argument("--json", type=Path, help="a file to write the raw numbers into")
-    parser.add_argument("--peak-of", choices=(OURS, THEIRS), help=argparse.SUPPRESS)
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="to draw speed.png and memory.png into")
+    parser.add_argument("--peak-of", choices=(OURS, EXACT, THEIRS), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.peak_of:
         _print_peak(args.peak_of, args.network, args.sizes[0], args.n_iters, args.device, args.baseline)
@@ -238,18 +379,52 @@ def main():
         parser.error(f"--json is {str(args.json)!r}, which is there already; expected a new name")
     rows = []
     try:
+        device = pick_device(args.device)
+        machine = Machine.measured(device)
         for size in args.sizes:
-            rows.append(measure(args.network, size, args.n_iters, args.runs, args.device, args.baseline))
+            more = (args.device, args.baseline, args.mixed, size >= args.only_ours_from, machine)
+            rows.append(measure(args.network, size, args.n_iters, args.runs, *more))
+            cells = rows[-1].cells()
             if len(rows) == 1:
-                print(f"| {' | '.join(TITLES)} |\n|{'---|' * len(TITLES)}")
-            print(rows[-1], flush=True)
+                print(f"| {' | '.join(cells)} |\n|{'---|' * len(cells)}")
+            print(f"| {' | '.join(cells.values())} |", flush=True)
+        by_updates = growth(args.network, args.sizes[0], args.n_iters, device, args.runs)
     except (OSError, RuntimeError, ValueError) as error:
         parser.error(str(error))
     print(f"\n{args.network}, {args.n_iters} updates a level, seed {SEED}, median of {args.runs} runs, {rows[0].device}")
-    if args.baseline:
-        print(f"largest difference of a pixel from the authors' picture: {max(row.difference for row in rows):.1e}")
+    print("\n".join(_findings(rows, machine, by_updates)))
     if args.json:
-        args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+        numbers = dict(machine=asdict(machine), by_updates=by_updates, rows=[asdict(row) for row in rows])
+        args.json.write_text(json.dumps(numbers, indent=1))
+    if args.figures:
+        from refine_lib.plots import plot_memory, plot_speed  # Matplotlib is slow to load
+
+        for name, plot in (("speed", plot_speed), ("memory", plot_memory)):
+            axes = plot(rows, caption=f"{args.network}, {args.n_iters} updates a level, seed {SEED}, {rows[0].device}")
+            np.ravel(axes)[0].figure.savefig(args.figures / f"{name}.png")
+
+
+def _findings(rows, machine, by_updates):
+    """What the numbers say, in sentences."""
+    rate, bandwidth = machine.flops_per_second / 1e9, machine.bytes_per_second / 1e9
+    yield f"- machine: {rate:.0f} GFLOP/s in float32 products, {bandwidth:.1f} GB/s in a copy"
+    for who in (OURS, MIXED, THEIRS):
+        found = [row.differences[who] for row in rows if who in row.differences]
+        if found:
+            beside = "their picture from ours, exact, with their loss" if who == THEIRS else f"{who} from exact"
+            yield f"- largest difference of a pixel, {beside}: {max(found):.1e}"
+    for who in (OURS, MIXED, POLYAK):
+        off = [row.losses[who] / row.losses[EXACT] - 1 for row in rows if who in row.losses and EXACT in row.losses]
+        if off:
+            yield f"- last loss of {who} beside exact: {min(off):+.2%} to {max(off):+.2%}"
+    updates = [(n + 1, seconds) for n, seconds in by_updates]
+    slope, off = line_through(*zip(*updates, strict=True))
+    counts = ", ".join(str(n) for n, _ in updates)
+    yield f"- {rows[0].size} px, {slope:.3f} s a pass for {counts} passes a level: off by at most {off:.0%}"
+    if len(rows) > 1:
+        slope, off = line_through([row.size**2 / 1e6 for row in rows], [row.seconds[OURS] for row in rows])
+        per = [row.seconds[OURS] / row.size**2 * 1e6 for row in rows]
+        yield f"- {slope:.1f} s a megapixel, off by at most {off:.0%}; from the first to the last size x {per[-1] / per[0]:.2f}"
 
 
 if __name__ == "__main__":

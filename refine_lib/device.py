@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -58,6 +59,10 @@ def peak_memory(device):
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.is_file():  # what getrusage tells on Linux may be the parent's, from before the process began
+        (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())
+        return 1024 * int(peak)
     try:
         import resource
     except ImportError:

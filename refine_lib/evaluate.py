@@ -107,6 +107,46 @@ def measure(title, pictures, model, keep=0, **settings):
     return measured
 
 
+OPTIMISERS = {  # the first is the paper's, which the others are compared with
+    "Adam, 15 updates, lr 0.002": dict(optimizer="adam", n_iters=15, lr=0.002),
+    "Adam, 8 updates, lr 0.005": dict(optimizer="adam", n_iters=8, lr=0.005),
+    "Adam, 5 updates, lr 0.01": dict(optimizer="adam", n_iters=5, lr=0.01),
+    "Polyak, 5 updates": dict(optimizer="polyak", n_iters=5),
+    "Polyak, 3 updates": dict(optimizer="polyak", n_iters=3),
+}
+
+
+def compare_optimisers(title, pictures, model, **settings):
+    """Refines pictures with each optimiser of z, and says how far the loss fell and what became of the picture.
+
+    Args:
+        title, pictures, model: as in ``measure``.
+        settings: of ``multiscale_inpaint``, but for the optimiser's.
+
+    Returns:
+        A table in Markdown, and a sentence for each optimiser with its paired 95% interval beside the first.
+    """
+    measured, losses = Measured(title), {way: [] for way in OPTIMISERS}
+    for truth, mask in pictures:
+        for one_truth, one_mask in zip(truth.split(1), mask.split(1), strict=True):  # a loss for each picture
+            for way, chosen in OPTIMISERS.items():
+                result = multiscale_inpaint(one_truth, one_mask, model, progress=False, **settings, **chosen)
+                measured.add(way, result.image, one_truth, one_mask)
+                losses[way].append([level[-1] if level else torch.nan for level in result.losses])
+    first = next(iter(OPTIMISERS))
+    n_levels = len(losses[first][0])
+    levels = [f"loss, level {level}" for level in range(2, n_levels + 2)]
+    lines = [f"{title}, {len(losses[first])} pictures; in brackets 95% of bootstrap samples", ""]
+    lines += ["| optimiser | " + " | ".join([*levels, *MEASURES]) + " |", "|---|" + "---|" * (n_levels + len(MEASURES))]
+    for way in OPTIMISERS:
+        cells = [f"{loss:.4f}" for loss in torch.tensor(losses[way]).nanmean(dim=0).tolist()]
+        cells += ["{:.3f} [{:.3f}, {:.3f}]".format(*interval(measured.of(way, name))) for name in MEASURES]
+        lines.append(f"| {way} | " + " | ".join(cells) + " |")
+    beside = {way: gain(measured.of(way, "L1"), measured.of(first, "L1")) for way in list(OPTIMISERS)[1:]}
+    lines += ["", *(f"- {way}: L1 below {first} by {v[0]:.1%} [{v[1]:.1%}, {v[2]:.1%}]" for way, v in beside.items())]
+    return "\n".join(lines)
+
+
 def scenes(n, size, kind, seed, device, batch=4):
     """Yields n drawn scenes with holes of one kind, in batches, with the time left."""
     drawn, masks = Scenes.random(n, seed), stroke_masks(size, n, seed, kind)
@@ -163,6 +203,7 @@ def main():
     parser.add_argument("--erosion", type=int, default=15, help="in pixels (default: %(default)s)")
     parser.add_argument("--lr", type=float, default=0.005, help="of z (default: %(default)s, best for the embedded networks)")
     parser.add_argument("--n-iters", type=int, default=15, help="updates of z at each level (default: %(default)s)")
+    parser.add_argument("--optimisers", action="store_true", help="compare optimisers of z, each with its updates and rate")
     parser.add_argument("--figures", type=Path, help="a folder to write effect.png (the first four scenes) and photos.png into")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
     args = parser.parse_args()
@@ -191,12 +232,17 @@ def main():
         if args.scenes:
             size = args.times * args.size
             drawn = scenes(args.scenes, size, kind, args.seed, device)
+            if args.optimisers:
+                same = dict(smallest_scale=args.size, erosion=args.erosion)
+                print(f"\n{compare_optimisers(f'drawn scenes of {size} px, {kind} holes', drawn, model, **same)}\n")
+                continue
             report(f"drawn scenes of {size} px, {kind} holes", drawn, "effect" if kind == args.masks[-1] else None)
         if args.photos:
             report(f"holes in {len(BUILT_IN)} photos, {kind}", photos(args.photos, kind, args.seed, device))
     if args.photos:
         report("a sky, a table and a wall in photos", places(device), "photos", keep=len(PLACES), side=240)
-    print(f"{args.network}, {made_with(model, seed=args.seed, **settings)}")
+    shared = {name: value for name, value in settings.items() if not args.optimisers or name in ("smallest_scale", "erosion")}
+    print(f"{args.network}, {made_with(model, seed=args.seed, **shared)}")
 
 
 if __name__ == "__main__":

@@ -85,6 +85,8 @@ def inpaint_photo(
     n_iters=15,
     erosion=15,
     loss="paper",
+    optimizer="adam",
+    speed="auto",
     threshold=0.5,
     dilation=0,
     soft_edge=0,
@@ -110,7 +112,8 @@ def inpaint_photo(
         network: a name or path for ``load_network``, or a split network.
         smallest_scale, lr: as in ``multiscale_inpaint``. None is what suits the network that is named, and for a split
             network 512 and 0.002.
-        n_iters, erosion, loss, callback: as in ``multiscale_inpaint``. A ``Step`` speaks of the window that is computed.
+        n_iters, erosion, loss, optimizer, speed, callback: as in ``multiscale_inpaint``. A ``Step`` speaks of the window that
+            is computed.
         threshold: what is brighter in the mask than this share of white is hole.
         dilation: radius in pixels of the disc by which the hole is grown.
         soft_edge: pixels from the grown hole's rim inwards in which what was there passes over into what is filled.
@@ -139,7 +142,7 @@ def inpaint_photo(
     named = isinstance(network, (str, os.PathLike))
     settings = settings_for(network if named else None)
     settings |= {key: value for key, value in {"smallest_scale": smallest_scale, "lr": lr}.items() if value is not None}
-    settings |= {"n_iters": n_iters, "erosion": erosion, "loss": loss}
+    settings |= {"n_iters": n_iters, "erosion": erosion, "loss": loss, "optimizer": optimizer, "speed": speed}
     check_request(threshold, dilation, soft_edge, windows, context, callback=callback, **settings)
     if named:
         device = pick_device(device)
@@ -161,7 +164,7 @@ def inpaint_photo(
     if mask.any():
         model = load_network(network, device, progress) if named else network
         available = available_memory(device_of(model, torch.device("cpu"))) - KEPT * mask.numel()
-        budget = Budget(AT_ONCE * bytes_per_pixel(sped_up(model, whole=loss == "code")[0]), max(available, 0))
+        budget = Budget(AT_ONCE * bytes_per_pixel(sped_up(model, speed, whole=loss == "code")[0]), max(available, 0))
         work.windows, work.owner = plan_windows(work.hole, windows, context, settings["smallest_scale"], budget)
         work.run(model, settings, callback, Path(photo.name).name if progress else None)
 
@@ -186,10 +189,10 @@ def inpaint_photo(
     return done
 
 
-def check_request(threshold, dilation, soft_edge, windows, context, smallest_scale, lr, n_iters, erosion, loss, callback=None):
+def check_request(threshold, dilation, soft_edge, windows, context, smallest_scale, callback=None, **settings):
     """Raises unless the settings of ``inpaint_photo`` are in range."""
     check_smallest_scale(smallest_scale)
-    check_settings(lr, n_iters, erosion, loss, callback)
+    check_settings(**settings, callback=callback)
     if not isinstance(threshold, numbers.Real) or not 0 < threshold < 1:
         raise ValueError(f"threshold is {threshold!r}; expected a share of white between 0 and 1")
     check_integer(dilation, "dilation", "pixels")

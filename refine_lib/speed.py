@@ -34,20 +34,25 @@ def sped_up(model, speed="auto", whole=False):
     """
     if speed == "exact" or not is_list_of_layers(model):
         return model, "as it is"
-    state = [*model.parameters(), *model.buffers()]
-    key = speed, whole, tuple((t.data_ptr(), t._version) for t in state)
-    if key not in _MADE.get(model, {}):
-        precision = torch.bfloat16 if speed == "mixed" else None
-        faster, done = folded(fused(model, precision)), ["batch norms folded"]
-        n_fused = sum(len(layer.layers) // 2 for layer in faster.layers if isinstance(layer, FusedBlocks))
-        done += [f"{n_fused} blocks fused"] * bool(n_fused)
-        faster, done = in_channels_last(faster), [*done, "channels last"]
-        if precision is not None:
-            faster, done = in_precision(faster, precision), [*done, f"convolutions in {str(precision).removeprefix('torch.')}"]
-        if not whole and _join_of(faster) is not None:
-            faster, done = around_hole(faster), [*done, "decoded around the hole"]
-        _MADE[model] = {key: (faster, ", ".join(done))}
-    return _MADE[model][key]
+    state = tuple((t.data_ptr(), t._version) for t in (*model.parameters(), *model.buffers()))
+    if _MADE.get(model, (None,))[0] != state:
+        _MADE[model] = state, {}
+    made = _MADE[model][1]
+    if (speed, whole) not in made:
+        made[speed, whole] = _made_of(model, torch.bfloat16 if speed == "mixed" else None, whole)
+    return made[speed, whole]
+
+
+def _made_of(model, precision, whole):
+    faster, done = folded(fused(model, precision)), ["batch norms folded"]
+    n_fused = sum(len(layer.layers) // 2 for layer in faster.layers if isinstance(layer, FusedBlocks))
+    done += [f"{n_fused} blocks fused"] * bool(n_fused)
+    faster, done = in_channels_last(faster), [*done, "channels last"]
+    if not whole and _join_of(faster) is not None:
+        faster, done = around_hole(faster), [*done, "decoded around the hole"]
+    if precision is not None:  # last, for the others make networks anew
+        faster, done = in_precision(faster, precision), [*done, f"convolutions in {str(precision).removeprefix('torch.')}"]
+    return faster, ", ".join(done)
 
 
 def is_list_of_layers(model):
@@ -60,9 +65,8 @@ def _check_list(model):
         raise TypeError(f"model is a {type(model).__name__}; expected a split network that is a list of layers")
 
 
-def _with_layers(model, layers, at=None, kind=SplitNetwork):
-    at = model.at if at is None else at
-    return kind(nn.Sequential(*layers), at, model.hole_value, model.value_range, model.multiple)
+def _with_layers(model, layers, kind=SplitNetwork):
+    return kind(nn.Sequential(*layers), model.at, model.hole_value, model.value_range, model.multiple)
 
 
 def folded(model):

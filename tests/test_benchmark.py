@@ -9,6 +9,7 @@ import torch
 
 from refine_lib import LamaGenerator, benchmark, erode
 from refine_lib.baseline import Baseline, _Absent
+from refine_lib.plots import plot_memory, plot_speed
 
 # Stands for a checkout: its own modules by their names, a package that is not installed, CUDA by number, what they return.
 REFINEMENT = """
@@ -78,24 +79,54 @@ def test_the_round_kernel_is_the_one_of_the_erosion(size):
 
 
 def test_a_row_tells_seconds_memory_and_their_parts(checkout, monkeypatch):
-    monkeypatch.setattr(benchmark, "_peak_of", lambda who, *_: {benchmark.OURS: 10 << 20, benchmark.THEIRS: 40 << 20}[who])
-    row = benchmark.measure("mini-lama", 128, n_iters=2, runs=1, device="cpu", baseline=checkout)
-    assert row.n_levels == 2 and list(row.parts) == ["front", "rear", "gradient", "rest"]
+    peaks = {benchmark.OURS: 10 << 20, benchmark.EXACT: 30 << 20, benchmark.THEIRS: 40 << 20}
+    monkeypatch.setattr(benchmark, "_peak_of", lambda who, *_: peaks[who])
+    machine = benchmark.Machine(1e12, 1e10)
+    row = benchmark.measure("mini-lama", 128, 3, 1, "cpu", checkout, mixed=True, machine=machine)
+    assert row.n_levels == 2 and list(row.parts) == ["front", "rear", "gradient", "loss and rest"]
     assert all(seconds > 0 for seconds in row.parts.values())
     assert sum(row.parts.values()) == pytest.approx(row.seconds[benchmark.OURS])
     assert row.ratios == [row.seconds[benchmark.OURS] / row.seconds[benchmark.THEIRS], 0.25]
-    assert 0 < row.difference <= 1 and len(str(row).split(" | ")) == len(benchmark.TITLES)
+    assert row.differences["refine_lib"] < 2e-3 < row.differences["authors"] <= 1  # the checkout here does not refine
+    assert abs(row.losses["refine_lib"] / row.losses["exact"] - 1) < 1e-3
+    assert abs(row.losses["mixed"] / row.losses["exact"] - 1) < 0.02
+    assert row.floor == max(row.flops / 1e12, row.traffic / 1e10)
+    cells = row.cells()
+    assert cells["MB"] == "10" and cells["authors' MB"] == "40" and cells["MB, ratio"] == "0.25" and all(cells.values())
+    alone = benchmark.measure("mini-lama", 128, 1, 1, "cpu", checkout, only_ours=True, machine=machine)
+    assert list(alone.seconds) == ["refine_lib"] and alone.cells()["s, ratio"] == ""
+    axes = [*plot_speed([row, alone]), plot_memory([row, alone])]
+    assert [len(ax.lines) for ax in axes] == [5, 0, 3]
+
+
+def test_operations_and_bytes_are_counted():
+    x, w = torch.rand(2, 3, 16, 12), torch.rand(5, 3, 3, 3)
+    with benchmark.Work() as work:
+        torch.conv2d(x, w).relu()
+    assert work.flops == 2 * (2 * 5 * 14 * 10) * 3 * 9
+    assert work.traffic == x.nbytes + w.nbytes + 4 * 2 * 5 * 14 * 10
+    with benchmark.Work() as work:
+        torch.fft.irfft2(torch.fft.rfft2(x), s=(16, 12))
+    assert work.flops == 2 * round(2.5 * 192 * np.log2(192) * 6)
+
+
+def test_a_line_through_the_origin():
+    assert benchmark.line_through([1, 2, 4], [2, 4, 8]) == (2.0, 0.0)
+    slope, off = benchmark.line_through([1, 2], [1, 4])
+    assert slope == 1.5 and off == pytest.approx(1 / 3)
 
 
 def test_the_command_prints_a_table_and_writes_its_numbers(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", f"benchmark --sizes 128 --n-iters 1 --runs 1 --json {tmp_path}/a.json".split())
+    command = f"benchmark --sizes 128 --n-iters 1 --runs 1 --only-ours-from 128 --json {tmp_path}/a.json --figures {tmp_path}"
+    monkeypatch.setattr(sys, "argv", command.split())
     benchmark.main()
     printed = capsys.readouterr().out
-    assert (
-        printed.startswith("| px | levels | s | MB |") and "mini-lama, 1 updates a level, seed 1, median of 1 runs" in printed
-    )
-    (row,) = json.loads((tmp_path / "a.json").read_text())
+    assert printed.startswith("| px | levels | s | MB |") and "GFLOP/s in float32 products" in printed
+    assert "mini-lama, 1 updates a level, seed 1, median of 1 runs" in printed
+    numbers = json.loads((tmp_path / "a.json").read_text())
+    (row,) = numbers["rows"]
     assert row["size"] == 128 and 1e6 < row["peak_memory"]["refine_lib"] < 1e9
+    assert (tmp_path / "speed.png").is_file() and (tmp_path / "memory.png").is_file()
     with pytest.raises(SystemExit):
         benchmark.main()
     assert "which is there already; expected a new name" in capsys.readouterr().err

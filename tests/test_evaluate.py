@@ -153,6 +153,19 @@ def test_the_command_says_what_is_wrong(wrong, what, monkeypatch, capsys):
     assert what in capsys.readouterr().err
 
 
+def test_optimisers_are_compared_with_the_papers(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", "evaluate --optimisers --scenes 2 --times 2 --erosion 3 --seed 3".split())
+    main()
+    printed = capsys.readouterr().out
+    rows = [
+        [cell.strip() for cell in line.split("|")] for line in printed.splitlines() if line.startswith(("| Adam", "| Polyak"))
+    ]
+    assert "| optimiser | loss, level 2 | L1 | SSIM |" in printed and len(rows) == 5
+    losses = {row[1]: float(row[2]) for row in rows}
+    assert losses["Polyak, 5 updates"] < losses["Adam, 15 updates, lr 0.002"]
+    assert "- Polyak, 5 updates: L1 below Adam, 15 updates, lr 0.002 by" in printed
+
+
 def test_the_command_prints_a_table_and_writes_a_figure(tmp_path):
     command = [sys.executable, "-m", "refine_lib.evaluate", "--scenes", "2", "--times", "2", "--size", "32", "--n-iters", "1"]
     run = subprocess.run(

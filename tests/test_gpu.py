@@ -4,7 +4,10 @@ import pytest
 import torch
 from conftest import picture
 
-from refine_lib import load_network, multiscale_inpaint, random_scenes
+from refine_lib import load_network, multiscale_inpaint, random_scenes, stroke_masks
+from refine_lib.memory import AT_ONCE, bytes_per_pixel
+from refine_lib.plans import ShortOfMemory
+from refine_lib.speed import sped_up
 from refine_lib.train import train
 
 pytestmark = pytest.mark.gpu
@@ -35,3 +38,36 @@ def test_scenes_are_the_same_on_every_device_and_training_learns_there(tmp_path)
     train(path, steps=300, size=32, batch=16, ngf=4, n_blocks=1, device="cuda", watch_every=100)
     errors = [float(line.split(",")[-1]) for line in path.with_suffix(".csv").read_text().splitlines()[1:]]
     assert errors[-1] < errors[0]
+
+
+def test_a_run_on_cuda_is_the_same_at_every_speed():
+    image, mask = picture(128, 120)
+    model = load_network(device="cuda").double()
+    exact, auto = (multiscale_inpaint(image, mask, model, **SETTINGS, speed=speed) for speed in ("exact", "auto"))
+    assert (exact.image - auto.image).abs().max() < 1e-6
+    image, mask, model = image.float(), mask.float(), load_network(device="cuda")
+    mixed = multiscale_inpaint(image, mask, model, **SETTINGS, speed="mixed")
+    assert mixed.losses[-1][-1] == pytest.approx(exact.losses[-1][-1], rel=0.02)
+
+
+def test_memory_on_cuda_is_predicted_and_running_out_of_it_is_survived():
+    model = load_network(device="cuda")
+    image, mask = random_scenes(1024, seed=1), stroke_masks(1024, seed=1)
+    needed = AT_ONCE * image[0, 0].numel() * bytes_per_pixel(sped_up(model)[0], mask)
+    settings = dict(smallest_scale=512, n_iters=2, progress=False)
+    multiscale_inpaint(image, mask, model, **settings)  # what libraries take once
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    held = torch.cuda.memory_allocated()
+    wanted = multiscale_inpaint(image, mask, model, **settings)
+    assert 0.85 < (torch.cuda.max_memory_allocated() - held) / needed < 1.15
+    torch.cuda.empty_cache()
+    share = (torch.cuda.memory_reserved() + 0.3 * needed) / torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(share)
+    try:
+        with pytest.warns(ShortOfMemory):
+            result = multiscale_inpaint(image, mask, model, **settings)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert result.image.shape == image.shape and result.message
+    assert (result.image - wanted.image).abs().max() < 0.05

@@ -5,6 +5,7 @@ import torch
 from conftest import picture
 from formula import fill_by_formula
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from refine_lib import AOTGenerator, LamaGenerator, multiscale_inpaint, split_network
 from refine_lib.featuremap import as_leaves
@@ -102,7 +103,7 @@ def test_blocks_keep_a_byte_where_they_kept_many_numbers():
     assert kept[1] < 0.1 * kept[0]
 
 
-@pytest.mark.parametrize("size", [(7, 9), (8, 8), (12, 10), (16, 5)])
+@pytest.mark.parametrize("size", [(7, 9), (8, 8), (12, 10), (16, 5), (6, 41), (42, 8)])  # from 41 on by FFT
 def test_fused_blocks_have_the_blocks_answer_and_gradient(size):
     blocks = split_network(fill_by_formula(LamaGenerator(ngf=4, n_blocks=3))).layers[5:8]
     for module in blocks.modules():
@@ -155,6 +156,25 @@ def test_a_run_is_the_same_at_every_speed(name, loss):
     assert 0 < (mixed.image - exact.image).abs().max() < 0.05
     known = (mask == 0).expand_as(image)
     assert torch.equal(mixed.image[known], image[known])
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_in_mixed_precision_every_convolution_is_in_bfloat16_and_no_fourier_transform(whole):
+    model, (image, mask) = split_network(NETWORKS["fourier"]()).float(), picture(400, 416, dtype=torch.float32)  # by FFT
+    seen = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, call, types, args=(), kwargs=None):
+            if "convolution" in str(call) or "fft" in str(call):
+                seen.append(("fft" if "fft" in str(call) else "convolution", args[0].dtype))
+            return call(*args, **(kwargs or {}))
+
+    leaves, z = as_leaves(sped_up(model, "mixed", whole)[0].front(image, mask))
+    with Watch():
+        prediction = sped_up(model, "mixed", whole)[0].rear(z)
+        prediction.sum().backward()
+    assert prediction.dtype == leaves[0].grad.dtype == torch.float32
+    assert set(seen) == {("convolution", torch.bfloat16), ("fft", torch.float32), ("fft", torch.complex64)}
 
 
 def test_what_was_made_of_a_network_is_made_again_when_its_weights_change():

@@ -8,6 +8,8 @@ within a column, so on the way back the factor meets its inverse, and the gradie
 transposed.
 """
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -131,15 +133,56 @@ class FusedLayer(nn.Module):
 
     def _spectrum(self, x, size):
         """(B, C, H*W) -> (B, 2 C, H * (W // 2 + 1)): real part, imaginary part of each channel."""
-        full = torch.promote_types(x.dtype, torch.float32)
-        spectrum = torch.view_as_real(torch.fft.rfft2(x.to(full).unflatten(2, size), norm="ortho"))
+        full = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(2, size)
+        if _is_small(x, size):
+            rows, columns = _fourier_matrices(size, full.dtype)[:2]
+            spectrum = (full @ columns).view(*full.shape[:2], 2 * size[0], -1)
+            return (rows @ spectrum).view(len(x), 2 * x.shape[1], -1).to(x.dtype)
+        spectrum = torch.view_as_real(torch.fft.rfft2(full, norm="ortho"))
         return spectrum.permute(0, 1, 4, 2, 3).flatten(1, 2).flatten(2).to(x.dtype)
 
     def _picture(self, spectrum, size):
         """The inverse of ``_spectrum``."""
-        full = torch.promote_types(spectrum.dtype, torch.float32)
-        spectrum = spectrum.to(full).unflatten(2, (size[0], -1)).unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2).contiguous()
-        return torch.fft.irfft2(torch.view_as_complex(spectrum), s=size, norm="ortho").flatten(2).to(self.bias.dtype)
+        full = spectrum.to(torch.promote_types(spectrum.dtype, torch.float32)).unflatten(2, (size[0], -1)).unflatten(1, (-1, 2))
+        if _is_small(spectrum, size):
+            rows, columns = _fourier_matrices(size, full.dtype)[2:]
+            spectrum = (rows @ full.flatten(2, 3)).view(*full.shape[:2], size[0], -1)
+            return (spectrum @ columns).flatten(2).to(self.bias.dtype)
+        full = torch.view_as_complex(full.permute(0, 1, 3, 4, 2).contiguous())
+        return torch.fft.irfft2(full, s=size, norm="ortho").flatten(2).to(self.bias.dtype)
+
+
+def _is_small(x, size):
+    """Whether products with matrices are faster on a CPU than Fourier transforms and the sorting of what they give."""
+    return x.device.type == "cpu" and max(size) <= 40
+
+
+@functools.lru_cache(maxsize=16)
+def _fourier_matrices(size, dtype):
+    """``rfft2`` and ``irfft2`` with ``norm="ortho"`` as products, from the transforms of unit vectors.
+
+    With real and imaginary parts side by side, ``rows @ (x @ columns)`` is (B, C, 2, H, W // 2 + 1): the product with columns
+    gives for each row the real parts, then the imaginary ones; that with rows takes these as 2 H rows, and puts all real parts
+    before all imaginary ones.
+
+    Returns:
+        rows (2 H, 2 H), columns (W, 2 (W // 2 + 1)), and those of the inverse.
+    """
+    height, width = size
+    unit, along = torch.eye(width, dtype=torch.float64), torch.eye(height, dtype=torch.complex128)
+    columns = torch.fft.rfft(unit, norm="ortho")
+    columns = torch.cat([columns.real, columns.imag], dim=1)
+    half = torch.eye(width // 2 + 1, dtype=torch.complex128)
+    back = torch.cat([torch.fft.irfft(part, n=width, norm="ortho") for part in (half, 1j * half)])
+    forward, inverse = (transform(along, dim=0, norm="ortho") for transform in (torch.fft.fft, torch.fft.ifft))
+
+    def real(matrix):
+        """A complex matrix as a real one: [real or imaginary out, H, H, real or imaginary in]."""
+        return torch.stack([torch.stack([matrix.real, -matrix.imag], -1), torch.stack([matrix.imag, matrix.real], -1)])
+
+    rows = real(forward).reshape(2 * height, 2 * height)
+    rows_back = real(inverse).permute(1, 0, 3, 2).reshape(2 * height, 2 * height)
+    return tuple(matrix.to(dtype) for matrix in (rows, columns, rows_back, back))
 
 
 @torch.no_grad()

@@ -9,8 +9,10 @@ from refine_lib.plots.curves import (
     plot_descents,
     plot_loss_and_error,
     plot_losses,
+    plot_memory,
     plot_places,
     plot_spectra,
+    plot_speed,
     plot_training,
 )
 from refine_lib.plots.pictures import (
@@ -34,8 +36,10 @@ __all__ = [
     "plot_descents",
     "plot_loss_and_error",
     "plot_losses",
+    "plot_memory",
     "plot_places",
     "plot_spectra",
+    "plot_speed",
     "plot_training",
     "show_channels",
     "show_picture",

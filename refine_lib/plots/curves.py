@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator
 
 from refine_lib.plots.style import house_style, write_caption
 
@@ -195,3 +196,78 @@ def plot_cost(result, axes=None, caption=""):
         axes[1].set_ylabel("MB, the most until the level's end")
         axes[1].set_title("Memory")
     return axes
+
+
+CONTESTANTS = {  # who is drawn, in this order, and how it is called
+    "authors": "authors' code",
+    "exact": "network as it is",
+    "refine_lib": "refine_lib",
+    "polyak": "refine_lib, Polyak, a third of the updates",
+}
+
+
+def _against_size(ax, rows, costs, what, title):
+    """A line for each contestant over the picture's side, both scales logarithmic."""
+    for who, label in CONTESTANTS.items():
+        points = [(row.size, cost[who]) for row, cost in zip(rows, costs, strict=True) if who in cost]
+        if points:
+            ax.plot(*zip(*points, strict=True), marker="o", label=label)
+    sizes = [row.size for row in rows]
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.set_xticks(sizes, [f"{size}" for size in sizes])
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.minorticks_off()
+    ax.set_xlabel("side of the picture in pixels")
+    ax.set_ylabel(what)
+    ax.set_title(title)
+
+
+def _legend_above(ax):
+    ax.set_ylim(top=10 * ax.get_ylim()[1])
+    ax.legend(fontsize="small", loc="upper left")
+
+
+def plot_speed(rows, axes=None, caption=""):
+    """Draws what ``refine_lib.benchmark`` measured: seconds by size, and where those of ``refine_lib`` go.
+
+    Args:
+        rows: from ``refine_lib.benchmark.measure``, one a size.
+        axes: two of them.
+        caption: a line under the figure: what it was made with.
+
+    Returns:
+        The two axes.
+    """
+    with _two(axes, caption) as axes:
+        _against_size(axes[0], rows, [row.seconds for row in rows], "seconds", "A whole run")
+        axes[0].plot([row.size for row in rows], [row.floor for row in rows], color="0.5", linestyle=":", label="floor")
+        _legend_above(axes[0])
+        below = np.zeros(len(rows))
+        for part in rows[0].parts:
+            share = np.array([100 * row.parts[part] / row.seconds["refine_lib"] for row in rows])
+            axes[1].bar([f"{row.size}" for row in rows], share, bottom=below, width=0.6, label=part)
+            below += share
+        axes[1].set_xlabel("side of the picture in pixels")
+        axes[1].set_ylabel("% of the time")
+        axes[1].set_title("Where refine_lib's time goes")
+        axes[1].legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), reverse=True)
+    return axes
+
+
+def plot_memory(rows, ax=None, caption=""):
+    """Draws the most memory that a run takes beyond what was held before it, by the picture's size.
+
+    Args:
+        rows: from ``refine_lib.benchmark.measure``, one a size.
+        caption: a line under the figure: what it was made with.
+
+    Returns:
+        The axes.
+    """
+    with _one(ax, caption) as ax:
+        costs = [{who: cost / 2**20 for who, cost in row.peak_memory.items()} for row in rows]
+        _against_size(ax, rows, costs, "MB", "The most memory that a run takes")
+        _legend_above(ax)
+    return ax
