@@ -90,6 +90,12 @@ def check_settings(lr, n_iters, erosion, loss, callback, optimizer="adam", early
         raise ValueError(f"speed is {speed!r}; expected one of {', '.join(map(repr, SPEEDS))}")
 
 
+def check_finite(loss, iteration, lr):
+    """Raises unless a loss is a number."""
+    if not loss.isfinite():
+        raise FloatingPointError(f"the loss is no longer finite in iteration {iteration}; lr is {lr}, try a smaller one")
+
+
 def check_inpainted_low_res(inpainted_low_res, image):
     """Raises unless inpainted_low_res is an image of half the size, as ``downscale`` halves."""
     _check_tensor(inpainted_low_res, "inpainted_low_res", channels=3, smallest=1)  # any range: a network made it

@@ -60,9 +60,9 @@ def peak_memory(device):
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
-    if status.is_file():  # what getrusage tells on Linux may be the parent's, from before the process began
-        (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())
-        return 1024 * int(peak)
+    peaks = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else []
+    if peaks:  # what getrusage tells on Linux may be the parent's, from before the process began
+        return 1024 * int(peaks[0])
     try:
         import resource
     except ImportError:

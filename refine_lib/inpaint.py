@@ -174,7 +174,7 @@ def inpaint_photo(
         mask=mask,
         windows=[(w.top, w.bottom, w.left, w.right) for w in work.windows],
         results=work.results,
-        message="\n".join(filter(None, [said, photo.message])),
+        message="\n".join(filter(None, [said, *dict.fromkeys(result.note for result in work.results), photo.message])),
         stopped=work.stopped,
         seconds=time.perf_counter() - started,
         _photo=photo,
@@ -276,8 +276,9 @@ class _Work:
 def _show(bar, where, sizes, callback, step):
     """Moves the bar on by a step, and asks the caller's callback whether the run goes on."""
     height, width = sizes[step.level]
-    loss = "" if step.loss is None else f", loss {step.loss:.4f}"
-    bar.set_postfix_str(f"{where}level {step.level + 1}/{step.n_levels}{loss}")
+    if not bar.disable:
+        loss = "" if step.loss is None else f", loss {step.loss:.4f}"
+        bar.set_postfix_str(f"{where}level {step.level + 1}/{step.n_levels}{loss}")
     bar.update(height * width)
     return None if callback is None else callback(step)
 

@@ -52,7 +52,8 @@ def bytes_per_pixel(model, mask=None):
 
     Args:
         model: a split network.
-        mask: (B, 1, H, W), the hole, in what place and of what share of the picture it is; None for all of it.
+        mask: (B, 1, H, W) with a hole, in what place and of what share of the picture it is; of a batch all holes together.
+            None stands for all of the picture.
     """
     state = [*model.parameters(), *model.buffers()] if hasattr(model, "parameters") else []
     like = next((t for t in state if t.is_floating_point()), torch.empty(0))
@@ -61,9 +62,9 @@ def bytes_per_pixel(model, mask=None):
         image = torch.full((1, 3, side, side), 0.5, dtype=like.dtype, device=like.device)
         hole = torch.ones_like(image[:, :1])
         if mask is not None:
-            hole = F.adaptive_max_pool2d(mask[:1].to(hole), side)
+            hole = F.adaptive_max_pool2d(mask.amax(dim=0, keepdim=True).to(hole), side)
         with Tensors() as tensors, torch.enable_grad():
-            agreement = Agreement(image[..., ::2, ::2], hole[..., ::2, ::2], (side, side))
+            agreement = Agreement(image[..., ::2, ::2], F.max_pool2d(hole, 2), (side, side))
             leaves, z = as_leaves(model.front(image, hole))
             adam = torch.optim.Adam(leaves)
             for _ in range(2):

@@ -34,8 +34,12 @@ class Plans:
         self.note = ""
         self._lean = False
         self._left = [] if speed == "exact" else self._ways(self.model)
-        if speed != "exact" and mask.shape[-2:].numel() > SMALL and self.device.type in ("cpu", "cuda") and mask.any():
-            self._pick(mask)
+        if speed != "exact" and mask.numel() > SMALL and self.device.type in ("cpu", "cuda") and mask.any():
+            try:
+                self._pick(mask)
+            except BaseException:
+                self.close()
+                raise
 
     @staticmethod
     def _ways(model):
@@ -60,7 +64,7 @@ class Plans:
                 return
             if not self._next():
                 needed = in_words(needed * AT_ONCE)
-                self._say(f"The run needs about {needed} of memory, and {in_words(available)} are there: it may be ended.")
+                self._say(f"The run needs about {needed} of memory, and {in_words(available)} are there.", stacklevel=5)
                 return
 
     def _next(self):
@@ -83,15 +87,22 @@ class Plans:
             torch.cuda.empty_cache()
             if not self._next():
                 self.device = torch.device("cpu")
-                self.model, self.words = copy.deepcopy(self.model).cpu(), f"{self.words}, on the CPU"
+                self.model, self.words = _on_the_cpu(self.model), f"{self.words}, on the CPU"
             self._say(f"The GPU's memory did not hold the run as it was planned; computed instead: {self.words}.")
 
-    def _say(self, note):
+    def _say(self, note, stacklevel=4):
         self.note = note
-        warnings.warn(note, ShortOfMemory, stacklevel=4)
+        warnings.warn(note, ShortOfMemory, stacklevel=stacklevel)
 
     def close(self):
         """Lets the process keep freed memory again."""
         if self._lean:
             keep_freed_memory(True)
             return_free_memory()
+
+
+def _on_the_cpu(model):
+    """A copy of a network on the CPU, made without another one where it is."""
+    copies = {id(t): torch.nn.Parameter(t.cpu(), t.requires_grad) for t in model.parameters()}
+    copies |= {id(t): t.cpu() for t in model.buffers()}
+    return copy.deepcopy(model, copies)

@@ -3,13 +3,19 @@
 import torch
 
 
+def _norm(tensors):
+    """The length of each picture's tensors together, (B,)."""
+    return sum(t.square().flatten(1).sum(dim=1) for t in tensors).sqrt()
+
+
 class Polyak(torch.optim.Optimizer):
     """Steepest descent whose steps are as long as the loss says: z -= (1 - i / n) * loss / |g|^2 * g in update i of n.
 
     Were the loss linear in z, a step of loss / |g|^2 along the gradient g would bring it to 0, which is about the best that a
     prediction can agree with the smaller picture. It is not linear, so the steps shrink on the way, and are halved where the
-    loss rose nevertheless. There is nothing to set: where z is scaled, g is scaled the other way, and the step with z. Each
-    picture of a batch has its own step.
+    loss rose nevertheless; and none is longer than z itself, as it would be where the gradient is next to nothing. There is
+    nothing to set: where z is scaled, g is scaled the other way, and the step with z. Each picture of a batch has its own
+    step.
 
     Args:
         params: tensors (B, ...), the featuremap z.
@@ -33,9 +39,11 @@ class Polyak(torch.optim.Optimizer):
         self.reach = torch.where(losses > self.last, self.reach / 2, self.reach)
         self.last = losses
         for group in self.param_groups:
-            squared = sum(p.grad.square().flatten(1).sum(dim=1) for p in group["params"])
+            moved = [p for p in group["params"] if p.grad is not None]
+            squared = sum(p.grad.square().flatten(1).sum(dim=1) for p in moved)
             length = self.reach * max(0, 1 - self.n_done / group["n_iters"]) * losses / squared.clamp(min=1e-20)
-            for p in group["params"]:
+            length = torch.minimum(length, _norm(moved) / squared.clamp(min=1e-20).sqrt())
+            for p in moved:
                 p.addcmul_(length.view(-1, *[1] * (p.ndim - 1)), p.grad, value=-1)
         self.n_done += 1
         return losses

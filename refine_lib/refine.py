@@ -7,7 +7,13 @@ import warnings
 
 import torch
 
-from refine_lib.checks import check_image_and_mask, check_inpainted_low_res, check_settings, check_smallest_scale
+from refine_lib.checks import (
+    check_finite,
+    check_image_and_mask,
+    check_inpainted_low_res,
+    check_settings,
+    check_smallest_scale,
+)
 from refine_lib.featuremap import as_leaves
 from refine_lib.loss import Agreement, known_l1
 from refine_lib.masks import erode, paste
@@ -65,6 +71,7 @@ def multiscale_inpaint(
 
     Warns:
         NothingToRefine: where there was nothing to refine.
+        ShortOfMemory: where memory may not hold the run, or a GPU's did not.
 
     Source: Algorithm 1, ``multiscale_inpaint``.
     """
@@ -73,9 +80,9 @@ def multiscale_inpaint(
     check_settings(lr, n_iters, erosion, loss, callback, optimizer, early_stop, speed)
     check_model(model, image.dtype)
     image, mask, device = image.detach(), mask.detach(), device_of(model, image.device)
-    plans = Plans(model, image, mask, speed, whole=loss == "code")
     pyramid = build_pyramid(image.to(device), mask.to(device), smallest_scale)
     recorder = Recorder(callback, [level.size for level in pyramid], n_iters, progress)
+    plans = Plans(model, image, mask, speed, whole=loss == "code")
     settings = dict(lr=lr, n_iters=n_iters, erosion=erosion, loss=loss, optimizer=optimizer, early_stop=early_stop)
 
     levels, inpainted = [], None
@@ -87,7 +94,7 @@ def multiscale_inpaint(
             else:
                 inpainted = plans.run(predict_and_refine, level.image, level.mask, inpainted, callback=recorder, **settings)
             if recorder.finished_level():
-                levels.append(InpaintedLevel(level.image, level.mask, inpainted))
+                levels.append(InpaintedLevel(level.image, level.mask, inpainted.to(device)))
             if recorder.stopped:
                 break
     except KeyboardInterrupt:
@@ -115,7 +122,7 @@ def multiscale_inpaint(
     explanation = _explain(result, mask, smallest_scale, erosion, loss)
     if explanation and not result.stopped:
         warnings.warn(explanation, NothingToRefine, stacklevel=2)
-    result.message = " ".join(filter(None, [explanation, plans.note]))
+    result.message, result.note = explanation, plans.note
     return result
 
 
@@ -171,11 +178,12 @@ def predict_and_refine(
             if loss == "code":
                 losses = losses + known_l1(with_padding, image, mask)
             total = losses.sum()  # not a mean, so that no picture's step depends on its batch mates
-        if (reads_at_once or iteration == n_iters) and not total.isfinite():
-            raise FloatingPointError(f"the loss is no longer finite in iteration {iteration}; lr is {lr}, try a smaller one")
+        if reads_at_once:
+            check_finite(total, iteration, lr)
 
         goes_on = recorder.step(iteration, n_iters, agreement.mean(losses), prediction.detach(), image, mask)
         if not goes_on or iteration == n_iters or (early_stop is not None and recorder.settles(early_stop)):
+            check_finite(total, iteration, lr)
             return paste(prediction.detach(), image, mask)
 
         moves.zero_grad()

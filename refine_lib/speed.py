@@ -15,6 +15,7 @@ from refine_lib.featuremap import Featuremap
 from refine_lib.loss import bounding_box
 from refine_lib.networks.fused import FusedBlocks, factor_and_shift
 from refine_lib.networks.lama import FourierLayer, FourierUnit, JoinLocalAndGlobal, LamaGenerator
+from refine_lib.probe import small_picture
 from refine_lib.split import NamedSplitNetwork, SplitNetwork
 
 _MADE = weakref.WeakKeyDictionary()  # what was made of a network is used again while its weights are the same
@@ -30,16 +31,18 @@ def sped_up(model, speed="auto", whole=False):
         whole: whether the prediction is wanted outside of the hole too.
 
     Returns:
-        (split network, what was done in words).
+        (split network, what was done in words). The network as it is where the wrappers change what it gives for a small
+        picture, or do not know it. Weights that were changed through ``.data`` are not seen to have changed.
     """
-    if speed == "exact" or not is_list_of_layers(model):
+    if speed == "exact" or type(model) is not SplitNetwork:
         return model, "as it is"
-    state = tuple((t.data_ptr(), t._version) for t in (*model.parameters(), *model.buffers()))
+    state = (model.at, model.hole_value, model.value_range, model.multiple, *map(id, model.modules()))
+    state += tuple((t.data_ptr(), t._version) for t in (*model.parameters(), *model.buffers()))
     if _MADE.get(model, (None,))[0] != state:
         _MADE[model] = state, {}
     made = _MADE[model][1]
     if (speed, whole) not in made:
-        made[speed, whole] = _made_of(model, torch.bfloat16 if speed == "mixed" else None, whole)
+        made[speed, whole] = _checked(model, *_made_of(model, torch.bfloat16 if speed == "mixed" else None, whole))
     return made[speed, whole]
 
 
@@ -53,6 +56,19 @@ def _made_of(model, precision, whole):
     if precision is not None:  # last, for the others make networks anew
         faster, done = in_precision(faster, precision), [*done, f"convolutions in {str(precision).removeprefix('torch.')}"]
     return faster, ", ".join(done)
+
+
+@torch.no_grad()
+def _checked(model, faster, done):
+    """The faster network; the given one where they differ on a small picture, since layers may do what nobody expects."""
+    image, mask = small_picture(model, seed=0)
+    wanted, tolerance = model(image, mask) * mask, 0.1 if "bfloat16" in done else 1e-3
+    try:
+        found = faster(image, mask) * mask
+    except (RuntimeError, TypeError, ValueError):
+        return model, "as it is"
+    off = (found - wanted).abs().max() / wanted.abs().max().clamp(min=1)
+    return (faster, done) if off <= tolerance else (model, "as it is")
 
 
 def is_list_of_layers(model):
@@ -84,8 +100,8 @@ def folded(model):
     model = copy.deepcopy(model)
     for module in list(model.modules()):
         if isinstance(module, nn.Sequential):
-            for first, second in zip(list(module), list(module)[1:], strict=False):
-                if isinstance(first, nn.Conv2d | nn.ConvTranspose2d) and isinstance(second, nn.BatchNorm2d):
+            for i, (first, second) in enumerate(zip(list(module), list(module)[1:], strict=False), start=1):
+                if _can_fold(first, second) and not (module is model.layers and i == model.at):  # a norm behind the cut stays
                     _fold(second, first)
             _drop_folded(module)
         elif isinstance(module, FourierUnit):
@@ -100,15 +116,23 @@ def folded(model):
     return model
 
 
+def _can_fold(convolution, norm):
+    plain = type(convolution) in (nn.Conv2d, nn.ConvTranspose2d) and type(norm) is nn.BatchNorm2d
+    if not plain or convolution._forward_pre_hooks or convolution._forward_hooks:
+        return False
+    is_grouped = isinstance(convolution, nn.ConvTranspose2d) and convolution.groups > 1
+    return norm.weight is not None and norm.running_var is not None and not is_grouped
+
+
 @torch.no_grad()
 def _fold(norm, convolution, *others):
     """Multiplies convolutions, whose sum the norm sees, by its factor; the first one takes its shift as well."""
     factor, shift = factor_and_shift(norm)
     if convolution.bias is not None:
-        shift = shift + convolution.bias.double() * factor
+        shift = shift + convolution.bias.cpu().double() * factor
     for one in (convolution, *others):
         shape = (1, -1, 1, 1) if isinstance(one, nn.ConvTranspose2d) else (-1, 1, 1, 1)
-        one.weight.copy_(one.weight.double() * factor.view(shape))
+        one.weight.copy_(one.weight.cpu().double() * factor.view(shape))
     convolution.bias = nn.Parameter(shift.to(convolution.weight), requires_grad=False)
     norm.is_folded = True
 
@@ -200,7 +224,13 @@ def around_hole(model):
 def _join_of(model):
     """The index of the layer before LaMa's decoder, None where there is none behind the cut."""
     found = [i for i, layer in enumerate(model.layers) if isinstance(layer, JoinLocalAndGlobal)]
-    return found[0] if len(found) == 1 and found[0] >= model.at else None
+    if len(found) != 1 or found[0] < model.at:
+        return None
+    behind = [type(layer) for layer in model.layers[found[0] + 1 :]]
+    behind = [kind for kind in behind if kind is not nn.Identity]  # what was folded
+    double, head = [nn.ConvTranspose2d, nn.BatchNorm2d, nn.ReLU], [nn.ReflectionPad2d, nn.Conv2d, nn.Sigmoid]
+    decoder = 3 * double + head
+    return found[0] if behind in (decoder, [kind for kind in decoder if kind is not nn.BatchNorm2d]) else None
 
 
 class AroundHole(SplitNetwork):
@@ -211,10 +241,7 @@ class AroundHole(SplitNetwork):
     def front(self, image, mask):
         z = super().front(image, mask)
         cell = LamaGenerator.multiple
-        z.box = tuple(
-            slice(max(part.start // cell - MARGIN, 0), min(-(-part.stop // cell) + MARGIN, n))
-            for part, n in zip(bounding_box(mask), z[0].shape[-2:], strict=True)
-        )
+        z.box = tuple(slice(max(part.start // cell - MARGIN, 0), -(-part.stop // cell) + MARGIN) for part in bounding_box(mask))
         return z
 
     def rear(self, z):
@@ -222,9 +249,10 @@ class AroundHole(SplitNetwork):
             return super().rear(z)
         (rows, columns), cell = z.box, LamaGenerator.multiple
         x = self.layers[self.at : self.join + 1](tuple(z) if len(z) > 1 else z[0])
-        part = self.layers[self.join + 1 :](x[..., rows, columns].contiguous(memory_format=torch.channels_last))
-        height, width = x.shape[-2:]
-        beside = (columns.start, width - columns.stop, rows.start, height - rows.stop)
+        seen = x[..., rows, columns].contiguous(memory_format=torch.channels_last)
+        part = self.layers[self.join + 1 :](seen)
+        (height, width), (seen_height, seen_width) = x.shape[-2:], seen.shape[-2:]
+        beside = columns.start, width - columns.start - seen_width, rows.start, height - rows.start - seen_height
         return self._as_picture(F.pad(part, [cell * n for n in beside]), z.size)
 
 

@@ -83,6 +83,7 @@ class Result:
         steps: every ``Step``, as the callback saw them.
         message: a sentence where nothing was refined, in whole or at a level, or where the run was stopped; else empty.
         speed: what was done to make the run fast, in words.
+        note: a sentence where memory did not hold the run as it was planned, or may not have; else empty.
         stopped: whether the callback or the keyboard stopped the run before its end.
         mask: the input's, (B, 1, H, W), 1 = hole.
         plain: one plain pass at full size, pasted into the input; made when first asked for.
@@ -96,6 +97,7 @@ class Result:
     n_levels: int
     message: str = ""
     speed: str = ""
+    note: str = ""
     stopped: bool = False
     _make_plain: object = field(default=None, repr=False)
 
@@ -131,7 +133,7 @@ class Result:
         for level, losses in enumerate(self.losses, start=2):
             change = f"loss {losses[0]:.4f} -> {losses[-1]:.4f} in {len(losses) - 1} updates" if losses else NOTHING_TO_MATCH
             lines.append(f"  level {level}: {change}")
-        return "\n".join(lines + [self.message] * bool(self.message))
+        return "\n".join([*lines, *filter(None, [self.message, self.note])])
 
     def __repr__(self):
         return f"<Result: {self}>"
@@ -169,8 +171,9 @@ class Recorder:
         """
         if iteration == 0:  # a level may begin anew, where memory ran out
             self.steps = [step for step in self.steps if step.level < self.level]
+            self.settled = False
         message = NOTHING_TO_MATCH if loss is None and not message else message
-        self._latest = partial(paste, prediction, image, mask)
+        self._latest = partial(paste, prediction, *(t.to(prediction.device) for t in (image, mask)))
         now = time.perf_counter()
         where = self.level, self.n_levels, iteration, n_iters
         pictures = [self._latest]
@@ -187,7 +190,7 @@ class Recorder:
 
     def settles(self, least_fall):
         """Whether the loss fell by less than a share of itself in the last two updates; the level then ends."""
-        losses = [step.loss for step in self.steps[-3:] if step.level == self.level]
+        losses = [step.loss for step in self.steps[-3:] if step.level == self.level and step.loss is not None]
         self.settled = len(losses) == 3 and not losses[-1] <= (1 - least_fall) * losses[0]
         return self.settled
 

@@ -89,7 +89,7 @@ def test_a_row_tells_seconds_memory_and_their_parts(checkout, monkeypatch):
     assert row.ratios == [row.seconds[benchmark.OURS] / row.seconds[benchmark.THEIRS], 0.25]
     assert row.differences["refine_lib"] < 2e-3 < row.differences["authors"] <= 1  # the checkout here does not refine
     assert abs(row.losses["refine_lib"] / row.losses["exact"] - 1) < 1e-3
-    assert abs(row.losses["mixed"] / row.losses["exact"] - 1) < 0.02
+    assert abs(row.losses["mixed"] / row.losses["exact"] - 1) < 0.04
     assert row.floor == max(row.flops / 1e12, row.traffic / 1e10)
     cells = row.cells()
     assert cells["MB"] == "10" and cells["authors' MB"] == "40" and cells["MB, ratio"] == "0.25" and all(cells.values())

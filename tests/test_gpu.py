@@ -69,5 +69,5 @@ def test_memory_on_cuda_is_predicted_and_running_out_of_it_is_survived():
             result = multiscale_inpaint(image, mask, model, **settings)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert result.image.shape == image.shape and result.message
+    assert result.image.shape == image.shape and result.note
     assert (result.image - wanted.image).abs().max() < 0.05

@@ -86,7 +86,7 @@ def painting(colour, seen=None):
         if seen is not None:
             seen.append((image, mask, given))
         painted = torch.tensor(colour).view(1, 3, 1, 1).expand_as(image)
-        return SimpleNamespace(image=painted, stopped=False, message="")
+        return SimpleNamespace(image=painted, stopped=False, message="", note="")
 
     return paint
 
@@ -216,7 +216,7 @@ def test_the_settings_are_those_of_the_network_unless_they_are_given(monkeypatch
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "I;16"])
 def test_what_a_window_gives_lands_where_it_was(monkeypatch, tiny_single, mode):
     def unchanged(image, mask, *_, **__):
-        return SimpleNamespace(image=image, stopped=False, message="")
+        return SimpleNamespace(image=image, stopped=False, message="", note="")
 
     monkeypatch.setattr(inpaint, "multiscale_inpaint", unchanged)
     done = inpaint_photo(in_mode(mode), MASK, None, tiny_single, windows="always", **FAST | {"smallest_scale": 20})

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import picture
 
-from refine_lib import downscale, load_network, multiscale_inpaint, random_scenes, stroke_masks
+from refine_lib import NothingToRefine, downscale, load_network, multiscale_inpaint, random_scenes, stroke_masks
 from refine_lib.loss import Agreement, bounding_box, masked_l1
 from refine_lib.polyak import Polyak
 from refine_lib.pyramid import downscale_matrix
@@ -78,6 +78,13 @@ def test_polyaks_steps_shrink_and_nothing_moves_without_a_loss():
     assert z.isfinite().all()
 
 
+def test_no_polyak_step_is_longer_than_z():
+    z = torch.tensor([[3.0, 4.0]], dtype=torch.float64, requires_grad=True)
+    z.grad = torch.tensor([[1e-9, 0.0]], dtype=torch.float64)
+    Polyak([z], n_iters=4).step(lambda: torch.ones(1, dtype=torch.float64))
+    assert z.tolist() == [[pytest.approx(-2.0), 4.0]]
+
+
 def test_polyak_comes_further_than_adam_in_a_third_of_its_updates(tiny):
     image, mask = random_scenes(128, batch=4, seed=3), stroke_masks(128, batch=4, seed=3)
     settings = dict(model=load_network("mini-lama", "cpu"), smallest_scale=64, erosion=5, progress=False)
@@ -96,8 +103,9 @@ def test_a_polyak_step_does_not_depend_on_batch_mates(tiny):
 
 
 def test_polyaks_steps_are_halved_where_the_loss_rose():
-    z = torch.zeros(2, 1, dtype=torch.float64, requires_grad=True)
-    moves = Polyak([z], n_iters=4)
+    z = torch.full((2, 1), 10, dtype=torch.float64, requires_grad=True)
+    unused = torch.zeros(2, 1, requires_grad=True)  # without a gradient
+    moves = Polyak([z, unused], n_iters=4)
     for losses, wanted in (([1.0, 1.0], [1.0, 1.0]), ([2.0, 1.0], [0.75, 0.75]), ([1.0, 1.5], [0.25, 0.375])):
         z.grad, before = torch.ones_like(z), z.detach().clone()
         moves.step(lambda losses=losses: torch.tensor(losses, dtype=torch.float64))
@@ -113,8 +121,12 @@ def test_a_level_ends_early_where_the_loss_no_longer_falls(tiny):
         assert 3 <= len(short) < len(long) and short == pytest.approx(long[: len(short)], abs=1e-9)
         assert short[-1] > 0.95 * short[-3]
         assert all(after <= 0.95 * before for before, after in zip(short[:-3], short[2:-1], strict=True))
-    never = multiscale_inpaint(image, mask, tiny, n_iters=12, early_stop=0, **SETTINGS)
-    assert all(len(a) <= len(b) for a, b in zip(never.losses, whole.losses, strict=True))
+    risen = multiscale_inpaint(image, mask, tiny, n_iters=12, lr=0.5, early_stop=0, **SETTINGS).losses[0]
+    assert len(risen) < 13 and risen[-1] > risen[-3]
+    assert all(after <= before for before, after in zip(risen[:-3], risen[2:-1], strict=True))
+    code = dict(SETTINGS, erosion=31, loss="code", early_stop=0.5)
+    with pytest.warns(NothingToRefine):
+        assert multiscale_inpaint(image, mask, tiny, n_iters=3, **code).losses[0] == []
 
 
 def test_losses_are_read_only_when_somebody_asks(tiny):

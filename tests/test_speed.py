@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from refine_lib import AOTGenerator, LamaGenerator, multiscale_inpaint, split_network
 from refine_lib.featuremap import as_leaves
 from refine_lib.memory import Tensors
-from refine_lib.networks.fused import FusedBlocks
+from refine_lib.networks.fused import FusedBlocks, _fourier_matrices
 from refine_lib.speed import around_hole, checkpointed, folded, fused, sped_up
 
 NETWORKS = {
@@ -158,15 +158,50 @@ def test_a_run_is_the_same_at_every_speed(name, loss):
     assert torch.equal(mixed.image[known], image[known])
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_in_mixed_precision_every_convolution_is_in_bfloat16_and_no_fourier_transform(whole):
-    model, (image, mask) = split_network(NETWORKS["fourier"]()).float(), picture(400, 416, dtype=torch.float32)  # by FFT
+@pytest.mark.parametrize("at", range(0, 20))
+def test_a_cut_anywhere_gives_the_same_at_every_speed(at):
+    network = NETWORKS["fourier"]()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data *= 1.5  # so that it matters on which side of the cut a norm is
+    model, (image, _) = split_network(network, at=at), picture(64, 56)
+    mask = torch.zeros(1, 1, 64, 56, dtype=torch.float64)
+    mask[..., 30:64, 10:50] = 1  # to the border
+    runs = [multiscale_inpaint(image, mask, model, **{**SETTINGS, "speed": speed, "n_iters": 2}) for speed in ("exact", "auto")]
+    assert (runs[0].image - runs[1].image).abs().max() < 1e-9
+
+
+STRANGE = {
+    "weights made anew": nn.utils.parametrizations.spectral_norm(nn.Conv2d(8, 8, 3, padding=1)),
+    "no weights": nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8, affine=False)),
+    "no statistics": nn.Sequential(nn.Conv2d(8, 8, 1), nn.InstanceNorm2d(8)),
+    "groups": nn.Sequential(nn.ConvTranspose2d(8, 8, 1, groups=2), nn.BatchNorm2d(8)),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_networks_that_cannot_be_folded_are_run_as_they_are(name):
+    layers = nn.Conv2d(4, 8, 1), STRANGE[name], nn.BatchNorm2d(8), nn.Conv2d(8, 3, 1)
+    for norm in nn.Sequential(*layers).modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.running_var, 2, 9)
+    model, (image, mask) = split_network(nn.Sequential(*layers).double(), at=1), picture(64, 64)
+    for found, wanted in zip(*(result_and_gradient(m, image, mask) for m in (sped_up(model)[0], model)), strict=True):
+        assert (found - wanted).abs().max() < 1e-12 * wanted.abs().max()
+
+
+@pytest.mark.parametrize(("whole", "side"), [(False, 400), (True, 400), (False, 64)])  # from 328 px on by FFT
+def test_in_mixed_precision_every_convolution_is_in_bfloat16_and_no_fourier_transform(whole, side):
+    model, (image, mask) = split_network(NETWORKS["fourier"]()).float(), picture(side, side, dtype=torch.float32)
+    rows = _fourier_matrices((8, 8), torch.float32)[0]
     seen = []
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, call, types, args=(), kwargs=None):
             if "convolution" in str(call) or "fft" in str(call):
                 seen.append(("fft" if "fft" in str(call) else "convolution", args[0].dtype))
+            if "bmm" in str(call) and side == 64 and args[0].shape[-2:] == rows.shape:
+                seen.append(("matrix", args[0].dtype))
             return call(*args, **(kwargs or {}))
 
     leaves, z = as_leaves(sped_up(model, "mixed", whole)[0].front(image, mask))
@@ -174,7 +209,8 @@ def test_in_mixed_precision_every_convolution_is_in_bfloat16_and_no_fourier_tran
         prediction = sped_up(model, "mixed", whole)[0].rear(z)
         prediction.sum().backward()
     assert prediction.dtype == leaves[0].grad.dtype == torch.float32
-    assert set(seen) == {("convolution", torch.bfloat16), ("fft", torch.float32), ("fft", torch.complex64)}
+    transforms = {("fft", torch.float32), ("fft", torch.complex64)} if side == 400 else {("matrix", torch.float32)}
+    assert set(seen) == {("convolution", torch.bfloat16)} | transforms
 
 
 def test_what_was_made_of_a_network_is_made_again_when_its_weights_change():

@@ -34,7 +34,8 @@ class FusedBlocks(nn.Module):
         self.layers = nn.ModuleList(FusedLayer(layer, precision) for block in blocks for layer in (block.conv1, block.conv2))
 
     def forward(self, x):
-        return _Blocks.apply(*x, list(self.layers))
+        with torch.autocast(x[0].device.type, enabled=False):  # it would do the products of a transform in half the bits
+            return _Blocks.apply(*x, list(self.layers))
 
     @staticmethod
     def can_hold(layer):
@@ -86,7 +87,7 @@ class FusedLayer(nn.Module):
         like = ffc.convl2l.weight
 
         def keep(name, weight, factor=None, matrix=False):
-            weight = weight.double() * (1 if factor is None else factor.view(-1, *[1] * (weight.ndim - 1)))
+            weight = weight.cpu().double() * (1 if factor is None else factor.view(-1, *[1] * (weight.ndim - 1)))
             weight = weight.flatten(1) if matrix else weight
             weight = weight.to(dtype=precision or like.dtype, device=like.device)
             weight = weight.contiguous(memory_format=torch.channels_last) if weight.ndim == 4 else weight
@@ -187,9 +188,11 @@ def _fourier_matrices(size, dtype):
 
 @torch.no_grad()
 def factor_and_shift(norm):
-    """What a batch norm multiplies and adds in eval mode, in float64: the variances of published weights reach millions."""
-    factor = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    return factor, norm.bias.double() - norm.running_mean.double() * factor
+    """What a batch norm multiplies and adds in eval mode, in float64, on the CPU: the variances of published weights reach
+    millions, and not every device has float64."""
+    weight, bias, mean, variance = (t.cpu().double() for t in (norm.weight, norm.bias, norm.running_mean, norm.running_var))
+    factor = weight / (variance + norm.eps).sqrt()
+    return factor, bias - mean * factor
 
 
 def _matrix(weight, x, bias=None):

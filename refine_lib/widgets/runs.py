@@ -24,6 +24,7 @@ from refine_lib.photos import to_pixels
 from refine_lib.probe import device_of
 from refine_lib.pyramid import downscale, level_sizes
 from refine_lib.refine import NothingToRefine, multiscale_inpaint, predict_and_refine
+from refine_lib.speed import sped_up
 from refine_lib.steps import work_of
 from refine_lib.version import __version__
 
@@ -157,6 +158,8 @@ class Run:
         self._work_planned = sum(work[: step.level]) + at_level
         self.level, self.pixels = step.level, to_pixels(step.picture())
         self.losses += [[] for _ in range(step.level - len(self.losses))]
+        if step.level and step.iteration == 0:
+            self.losses[step.level - 1] = []  # it may begin anew, where memory ran out
         if step.loss is not None:
             self.losses[step.level - 1].append(step.loss)
 
@@ -316,5 +319,5 @@ def measure_pace(image, model):
     part = image[:, :, :side, :side].to(device_of(model, image.device))
     hole, steps = torch.ones_like(part[:, :1]), []
     hole[..., : side // 4] = 0
-    predict_and_refine(part, hole, downscale(part), model, n_iters=4, erosion=0, callback=steps.append)
+    predict_and_refine(part, hole, downscale(part), sped_up(model)[0], n_iters=4, erosion=0, callback=steps.append)
     return min(step.seconds for step in steps[1:-1]) / side**2  # the first one warms up, the last has no gradient
