@@ -193,15 +193,17 @@ class Machine:
         return max(flops / self.flops_per_second, traffic / self.bytes_per_second)
 
 
+def _timed(call, device):
+    """What a function without arguments returns, and its seconds."""
+    _wait_for(device)
+    started = time.perf_counter()
+    result = call()
+    _wait_for(device)
+    return result, time.perf_counter() - started
+
+
 def _fastest(call, device, n=7):
-    times = []
-    for _ in range(n):
-        _wait_for(device)
-        started = time.perf_counter()
-        call()
-        _wait_for(device)
-        times.append(time.perf_counter() - started)
-    return min(times)
+    return min(_timed(call, device)[1] for _ in range(n))
 
 
 class Work(TorchDispatchMode):
@@ -287,12 +289,9 @@ def measure(name, size, n_iters=15, runs=3, device=None, baseline=None, mixed=Fa
         results = {}
         for i in range(runs + 1):
             for who, run in found.items():
-                _wait_for(device)
-                started = time.perf_counter()
-                results[who] = run()
-                _wait_for(device)
+                results[who], seconds = _timed(run, device)
                 if i:
-                    row.all_seconds[who].append(time.perf_counter() - started)
+                    row.all_seconds[who].append(seconds)
                 bar.update()
         if baseline is not None:
             row.differences[THEIRS] = (found[EXACT](loss="code").image.cpu() - results.pop(THEIRS).cpu()).abs().max().item()
@@ -304,7 +303,7 @@ def measure(name, size, n_iters=15, runs=3, device=None, baseline=None, mixed=Fa
     measured = [who for who in (OURS, EXACT, THEIRS) if who in found]
     row.peak_memory = {who: _peak_of(who, name, size, n_iters, device, baseline) for who in measured}
     timed = Timed(sped_up(model)[0])
-    total = _fastest(lambda: found[OURS](timed, "exact"), device, n=1)
+    _, total = _timed(lambda: found[OURS](timed, "exact"), device)
     scale = row.seconds[OURS] / total  # the stopwatch costs a little
     row.parts = {part: scale * spent for part, spent in timed.seconds.items()}
     row.parts["loss and rest"] = row.seconds[OURS] - sum(row.parts.values())
@@ -354,7 +353,7 @@ def growth(name, size, n_iters, device, runs=3):
         run()
     for _ in range(runs):
         for n, run in runners.items():
-            times[n].append(_fastest(run, device, n=1))
+            times[n].append(_timed(run, device)[1])
     return [(n, statistics.median(t)) for n, t in times.items()]
 
 

@@ -57,6 +57,10 @@ class Measured:
     def of(self, way, name):
         return torch.cat(self.pairs[way, name])
 
+    def cells(self, way):
+        """Each measure of a way with its 95% interval, in words."""
+        return ["{:.3f} [{:.3f}, {:.3f}]".format(*interval(self.of(way, name))) for name in MEASURES]
+
     def comparisons(self):
         """The sentences that a network is judged by, each with its paired 95% interval."""
         by = {
@@ -78,8 +82,7 @@ class Measured:
         lines = [f"{self.title}, {n} picture{'s' if n > 1 else ''}; in brackets 95% of bootstrap samples", ""]
         lines += ["| way | " + " | ".join(MEASURES) + " |", "|---|" + "---|" * len(MEASURES)]
         for way in SMALL_WAYS + WAYS:
-            cells = ["{:.3f} [{:.3f}, {:.3f}]".format(*interval(self.of(way, name))) for name in MEASURES]
-            lines.append(f"| {way} | " + " | ".join(cells) + " |")
+            lines.append(f"| {way} | " + " | ".join(self.cells(way)) + " |")
         return "\n".join([*lines, "", *(f"- {sentence}" for sentence in self.comparisons())])
 
 
@@ -140,7 +143,7 @@ def compare_optimisers(title, pictures, model, **settings):
     lines += ["| optimiser | " + " | ".join([*levels, *MEASURES]) + " |", "|---|" + "---|" * (n_levels + len(MEASURES))]
     for way in OPTIMISERS:
         cells = [f"{loss:.4f}" for loss in torch.tensor(losses[way]).nanmean(dim=0).tolist()]
-        cells += ["{:.3f} [{:.3f}, {:.3f}]".format(*interval(measured.of(way, name))) for name in MEASURES]
+        cells += measured.cells(way)
         lines.append(f"| {way} | " + " | ".join(cells) + " |")
     beside = {way: gain(measured.of(way, "L1"), measured.of(first, "L1")) for way in list(OPTIMISERS)[1:]}
     lines += ["", *(f"- {way}: L1 below {first} by {v[0]:.1%} [{v[1]:.1%}, {v[2]:.1%}]" for way, v in beside.items())]

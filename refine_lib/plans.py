@@ -8,7 +8,7 @@ import torch
 from refine_lib.device import keep_freed_memory, return_free_memory
 from refine_lib.memory import AT_ONCE, SCATTERED, available_memory, bytes_per_pixel, in_words
 from refine_lib.probe import device_of
-from refine_lib.speed import AroundHole, checkpointed, is_list_of_layers, sped_up
+from refine_lib.speed import checkpointed, first_dealt_out, is_list_of_layers, sped_up
 
 SMALL = 512 * 512  # pixels, up to which nobody asks whether they fit
 
@@ -46,7 +46,7 @@ class Plans:
         """Other networks that give the same, as pairs (words, function that makes it)."""
         if not is_list_of_layers(model):
             return []
-        n_layers = len(model.layers) - (model.join + 1 if isinstance(model, AroundHole) else model.at)
+        n_layers = len(model.layers) - first_dealt_out(model)
         counts = [n for n in (2, n_layers) if 1 < n <= n_layers]
         return [(f"rear in {n} segments, computed twice", lambda n=n: checkpointed(model, n)) for n in dict.fromkeys(counts)]
 

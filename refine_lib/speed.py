@@ -274,7 +274,7 @@ def checkpointed(model, n_segments):
         ValueError: where there are not as many layers.
     """
     _check_list(model)
-    start = model.join + 1 if isinstance(model, AroundHole) else model.at
+    start = first_dealt_out(model)
     rear = list(model.layers[start:])
     if not isinstance(n_segments, int) or not 1 <= n_segments <= len(rear):
         raise ValueError(f"n_segments is {n_segments!r}; expected 1 to {len(rear)}, the layers of the rear")
@@ -283,6 +283,11 @@ def checkpointed(model, n_segments):
     changed = copy.copy(model)
     changed._modules = {**model._modules, "layers": nn.Sequential(*model.layers[:start], *segments)}
     return changed
+
+
+def first_dealt_out(model):
+    """The index of the first layer that ``checkpointed`` puts into a segment."""
+    return model.join + 1 if isinstance(model, AroundHole) else model.at
 
 
 class Segment(nn.Sequential):
