@@ -266,7 +266,7 @@ def measure(name, size, n_iters=15, runs=3, device=None, baseline=None, mixed=Fa
         name: of ``NETWORKS``.
         size: of a square picture, in pixels.
         n_iters: updates at each level.
-        runs: of each contestant, in alternation, after one that is not counted.
+        runs: of each contestant, in alternation, after one that is not counted; one, and no other, with ``only_ours``.
         device: as in ``load_network``.
         baseline: the path of a checkout of the authors' code, or None.
         mixed: whether ``speed="mixed"`` is run too.
@@ -280,17 +280,19 @@ def measure(name, size, n_iters=15, runs=3, device=None, baseline=None, mixed=Fa
     machine = machine or Machine.measured(device)
     baseline = None if only_ours else baseline
     found, model = contestants(name, size, n_iters, device, baseline, mixed)
-    row = Row(name, size, len(level_sizes(size, size, NETWORKS[name])), n_iters, describe(device), runs)
+    warm_ups = 1
     if only_ours:
-        found = {OURS: found[OURS]}
+        found, runs, warm_ups = {OURS: found[OURS]}, 1, 0
+    row = Row(name, size, len(level_sizes(size, size, NETWORKS[name])), n_iters, describe(device), runs)
     row.all_seconds = {who: [] for who in found}
-    with tqdm(total=(runs + 1) * len(found), desc=f"{name}, {size} px", leave=False) as bar, warnings.catch_warnings():
+    n_runs = warm_ups + runs
+    with tqdm(total=n_runs * len(found), desc=f"{name}, {size} px", leave=False) as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         results = {}
-        for i in range(runs + 1):
+        for i in range(n_runs):
             for who, run in found.items():
                 results[who], seconds = _timed(run, device)
-                if i:
+                if i >= warm_ups:
                     row.all_seconds[who].append(seconds)
                 bar.update()
         if baseline is not None:
@@ -307,11 +309,20 @@ def measure(name, size, n_iters=15, runs=3, device=None, baseline=None, mixed=Fa
     scale = row.seconds[OURS] / total  # the stopwatch costs a little
     row.parts = {part: scale * spent for part, spent in timed.seconds.items()}
     row.parts["loss and rest"] = row.seconds[OURS] - sum(row.parts.values())
-    with Work() as work:  # "exact": of a network that is sped up already, without trial runs for its memory
-        found[OURS](sped_up(model)[0], "exact")
-    row.flops, row.traffic = work.flops, work.traffic
+    row.flops, row.traffic = _work_of(name, size, n_iters, device)
     row.floor = machine.least_seconds(row.flops, row.traffic)
     return row
+
+
+def _work_of(name, size, n_iters, device):
+    """Operations and bytes of a run, counted for one update and for two: each further one needs the same again."""
+    counted = []
+    for n in (1, 2):
+        found, model = contestants(name, size, n, device)
+        with Work() as work:  # "exact": of a network that is sped up already, without trial runs for its memory
+            found[OURS](sped_up(model)[0], "exact")
+        counted.append((work.flops, work.traffic))
+    return [first + (n_iters - 1) * (second - first) for first, second in zip(*counted, strict=True)]
 
 
 def _peak_of(who, name, size, n_iters, device, baseline):
@@ -376,9 +387,15 @@ def main():
         return
     if args.json and args.json.exists():
         parser.error(f"--json is {str(args.json)!r}, which is there already; expected a new name")
-    rows = []
     for folder in filter(None, (args.figures, args.json and args.json.parent)):
         folder.mkdir(parents=True, exist_ok=True)
+    rows, by_updates = [], []
+
+    def store():  # after each row: what fails at a large size leaves the small ones
+        if args.json:
+            numbers = dict(machine=asdict(machine), by_updates=by_updates, rows=[asdict(row) for row in rows])
+            args.json.write_text(json.dumps(numbers, indent=1))
+
     try:
         device = pick_device(args.device)
         machine = Machine.measured(device)
@@ -389,14 +406,15 @@ def main():
             if len(rows) == 1:
                 print(f"| {' | '.join(cells)} |\n|{'---|' * len(cells)}")
             print(f"| {' | '.join(cells.values())} |", flush=True)
-        by_updates = growth(args.network, args.sizes[0], args.n_iters, device, args.runs)
+            store()
+        by_updates += growth(args.network, args.sizes[0], args.n_iters, device, args.runs)
+        store()
     except (OSError, RuntimeError, ValueError) as error:
         parser.error(str(error))
-    print(f"\n{args.network}, {args.n_iters} updates a level, seed {SEED}, median of {args.runs} runs, {rows[0].device}")
+    runs = f"median of {args.runs} run{'s' * (args.runs > 1)}"
+    runs += f", one from {args.only_ours_from} px on" * (rows[-1].size >= args.only_ours_from and args.runs > 1)
+    print(f"\n{args.network}, {args.n_iters} updates a level, seed {SEED}, {runs}, {rows[0].device}")
     print("\n".join(_findings(rows, machine, by_updates)))
-    if args.json:
-        numbers = dict(machine=asdict(machine), by_updates=by_updates, rows=[asdict(row) for row in rows])
-        args.json.write_text(json.dumps(numbers, indent=1))
     if args.figures:
         from refine_lib.plots import plot_memory, plot_speed  # Matplotlib is slow to load
 

@@ -104,7 +104,7 @@ def keep_freed_memory(keep):
     """Whether freed tensors of 0.5 to 32 MB stay with the process for what comes next, where the C library is glibc.
 
     Kept, memory need not be asked for again, which is up to twice as fast; but new tensors do not quite fit into the gaps, so
-    that a process may hold up to 1.7 times what is in use.
+    that a process holds more than is in use (``memory.SCATTERED``). What a process had set itself cannot be read, and is lost.
     """
     mallopt = getattr(_c_library(), "mallopt", None)
     if mallopt is not None:

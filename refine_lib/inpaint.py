@@ -277,8 +277,7 @@ def _show(bar, where, sizes, callback, step):
     """Moves the bar on by a step, and asks the caller's callback whether the run goes on."""
     height, width = sizes[step.level]
     if not bar.disable:
-        loss = "" if step.loss is None else f", loss {step.loss:.4f}"
-        bar.set_postfix_str(f"{where}level {step.level + 1}/{step.n_levels}{loss}")
+        bar.set_postfix_str(where + step.in_short)
     bar.update(height * width)
     return None if callback is None else callback(step)
 

@@ -15,7 +15,7 @@ from refine_lib.featuremap import as_leaves
 from refine_lib.loss import Agreement
 
 SIDES = (128, 256)  # px, of the pictures that are measured
-PICTURES = 32  # bytes a pixel: the pyramid's pictures and masks in float32, and the results
+PICTURES = 8  # numbers a pixel: the pyramid's pictures and masks, and the results
 SCATTERED = 1.7  # what glibc's heap takes beside what is in use, where freed memory is kept for what comes next
 AT_ONCE = 1.07  # the same where freed memory goes back to the system at once (measured: 0.9 to 1.06 of the prediction)
 
@@ -72,7 +72,7 @@ def bytes_per_pixel(model, mask=None):
                 agreement(model.rear(z)[..., :side, :side]).sum().backward()
                 adam.step()
         peaks.append(tensors.peak)
-    return max(peaks[1] - peaks[0], 0) / (SIDES[1] ** 2 - SIDES[0] ** 2) + PICTURES
+    return max(peaks[1] - peaks[0], 0) / (SIDES[1] ** 2 - SIDES[0] ** 2) + PICTURES * like.element_size()
 
 
 class Tensors(TorchDispatchMode):

@@ -10,7 +10,8 @@ from refine_lib.memory import AT_ONCE, SCATTERED, available_memory, bytes_per_pi
 from refine_lib.probe import device_of
 from refine_lib.speed import checkpointed, first_dealt_out, is_list_of_layers, sped_up
 
-SMALL = 512 * 512  # pixels, up to which nobody asks whether they fit
+SMALL = 512 * 512  # pixels, up to which nobody asks whether they fit ...
+ROOMY = 2**14  # ... where this many bytes are there for each (Big-LaMa took some 12,000 at 512 px)
 
 
 class ShortOfMemory(UserWarning):
@@ -34,9 +35,12 @@ class Plans:
         self.note = ""
         self._lean = False
         self._left = [] if speed == "exact" else self._ways(self.model)
-        if speed != "exact" and mask.numel() > SMALL and self.device.type in ("cpu", "cuda") and mask.any():
+        if speed != "exact" and self.device.type in ("cpu", "cuda") and mask.any():
+            available = available_memory(self.device)
+            if mask.numel() <= SMALL and available >= ROOMY * mask.numel():
+                return
             try:
-                self._pick(mask)
+                self._pick(mask, available)
             except BaseException:
                 self.close()
                 raise
@@ -50,8 +54,8 @@ class Plans:
         counts = [n for n in (2, n_layers) if 1 < n <= n_layers]
         return [(f"rear in {n} segments, computed twice", lambda n=n: checkpointed(model, n)) for n in dict.fromkeys(counts)]
 
-    def _pick(self, mask):
-        available, (batch, _, height, width) = available_memory(self.device), mask.shape
+    def _pick(self, mask, available):
+        batch, _, height, width = mask.shape
         on_cpu = self.device.type == "cpu"
         while True:
             needed = batch * height * width * bytes_per_pixel(self.model, mask)

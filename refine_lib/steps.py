@@ -50,6 +50,11 @@ class Step:
             object.__setattr__(self, "_loss", self._loss.item())
         return self._loss
 
+    @property
+    def in_short(self):
+        """``level 2/3, loss 0.0312``, for a progress bar."""
+        return f"level {self.level + 1}/{self.n_levels}" + (f", loss {self.loss:.4f}" if self.loss is not None else "")
+
     def picture(self):
         """The picture at this iteration, known pixels pasted: (B, 3, h, w) in the size of the level, without gradient.
 
@@ -158,8 +163,8 @@ class Recorder:
         self._latest = None  # makes the last picture that was whole
         self.stopped = self.settled = False
         self._pixels = [height * width for height, width in level_sizes]
-        total = sum(work_of(level_sizes, n_iters))  # what a pass costs, so the bar tells the time left
-        self._bar = tqdm(total=total, desc="refining", bar_format=BAR, disable=not progress)
+        self._work = work_of(level_sizes, n_iters)  # what passes cost, so the bar tells the time left
+        self._bar = tqdm(total=sum(self._work), desc="refining", bar_format=BAR, disable=not progress)
         self._last = time.perf_counter()
         self._shown = 0.0
 
@@ -172,6 +177,7 @@ class Recorder:
         if iteration == 0:  # a level may begin anew, where memory ran out
             self.steps = [step for step in self.steps if step.level < self.level]
             self.settled = False
+            self._bar.update(sum(self._work[: self.level]) - self._bar.n)
         message = NOTHING_TO_MATCH if loss is None and not message else message
         self._latest = partial(paste, prediction, *(t.to(prediction.device) for t in (image, mask)))
         now = time.perf_counter()
@@ -203,8 +209,7 @@ class Recorder:
         return None if self._latest is None else self._latest()
 
     def _show(self):
-        step, where = self.steps[-1], f"level {self.level + 1}/{self.n_levels}"
-        self._bar.set_postfix_str(where if step.loss is None else f"{where}, loss {step.loss:.4f}", refresh=False)
+        self._bar.set_postfix_str(self.steps[-1].in_short, refresh=False)
 
     def close(self):
         """Ends the progress bar."""

@@ -91,10 +91,14 @@ def test_a_row_tells_seconds_memory_and_their_parts(checkout, monkeypatch):
     assert abs(row.losses["refine_lib"] / row.losses["exact"] - 1) < 1e-3
     assert abs(row.losses["mixed"] / row.losses["exact"] - 1) < 0.04
     assert row.floor == max(row.flops / 1e12, row.traffic / 1e10)
+    found, model = benchmark.contestants("mini-lama", 128, 3, "cpu")
+    with benchmark.Work() as work:
+        found[benchmark.OURS](benchmark.sped_up(model)[0], "exact")
+    assert (row.flops, row.traffic) == (work.flops, work.traffic)
     cells = row.cells()
     assert cells["MB"] == "10" and cells["authors' MB"] == "40" and cells["MB, ratio"] == "0.25" and all(cells.values())
     alone = benchmark.measure("mini-lama", 128, 1, 1, "cpu", checkout, only_ours=True, machine=machine)
-    assert list(alone.seconds) == ["refine_lib"] and alone.cells()["s, ratio"] == ""
+    assert list(alone.seconds) == ["refine_lib"] and alone.cells()["s, ratio"] == "" and alone.runs == 1
     axes = [*plot_speed([row, alone]), plot_memory([row, alone])]
     assert [len(ax.lines) for ax in axes] == [5, 0, 3]
 
@@ -122,7 +126,7 @@ def test_the_command_prints_a_table_and_writes_its_numbers(tmp_path, monkeypatch
     benchmark.main()
     printed = capsys.readouterr().out
     assert printed.startswith("| px | levels | s | MB |") and "GFLOP/s in float32 products" in printed
-    assert "mini-lama, 1 updates a level, seed 1, median of 1 runs" in printed
+    assert "mini-lama, 1 updates a level, seed 1, median of 1 run, " in printed
     numbers = json.loads((tmp_path / "a.json").read_text())
     (row,) = numbers["rows"]
     assert row["size"] == 128 and 1e6 < row["peak_memory"]["refine_lib"] < 1e9
@@ -130,3 +134,20 @@ def test_the_command_prints_a_table_and_writes_its_numbers(tmp_path, monkeypatch
     with pytest.raises(SystemExit):
         benchmark.main()
     assert "which is there already; expected a new name" in capsys.readouterr().err
+
+
+def test_what_fails_at_a_large_size_leaves_the_rows_before(tmp_path, monkeypatch, capsys):
+    def measure(name, size, *more, measure=benchmark.measure):
+        if size > 128:
+            raise RuntimeError("out of memory")
+        return measure(name, size, *more)
+
+    monkeypatch.setattr(benchmark, "measure", measure)
+    monkeypatch.setattr(benchmark, "_peak_of", lambda *_: 10 << 20)
+    command = f"benchmark --sizes 128 256 --n-iters 1 --only-ours-from 128 --json {tmp_path}/a.json"
+    monkeypatch.setattr(sys, "argv", command.split())
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert "out of memory" in capsys.readouterr().err
+    numbers = json.loads((tmp_path / "a.json").read_text())
+    assert [row["size"] for row in numbers["rows"]] == [128]

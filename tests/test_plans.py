@@ -70,6 +70,13 @@ def test_a_larger_network_takes_more_and_weights_are_not_counted():
     assert bytes_per_pixel(split_network(nn.Sequential(nn.Conv2d(4, 3, 1)), at=0)) < 500
 
 
+def test_float64_takes_twice_the_memory():
+    single, double = (
+        bytes_per_pixel(split_network(LamaGenerator(ngf=4, n_blocks=1)).to(t)) for t in (torch.float32, torch.float64)
+    )
+    assert double == pytest.approx(2 * single, rel=0.01)
+
+
 def test_a_small_hole_takes_less():
     model, mask = sped_up(split_network(LamaGenerator(ngf=4, n_blocks=2)))[0], torch.zeros(1, 1, 700, 500)
     mask[..., 300:330, 10:90] = 1
@@ -108,7 +115,16 @@ def test_the_first_plan_that_fits_is_taken(wide, monkeypatch):
     in_segments.close()
     with pytest.warns(ShortOfMemory, match=r"The run needs about \d+ MB of memory, and 0 MB are there"):
         plans_for(wide, monkeypatch, 1000).close()
-    assert plans_for(wide, monkeypatch, 1000, 500, 500).words == sped_up(wide)[1]  # so small that nobody asks
+
+
+def test_a_small_picture_is_asked_about_only_where_memory_is_short(wide, monkeypatch):
+    def never(*_):
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(plans, "bytes_per_pixel", never)
+    assert plans_for(wide, monkeypatch, 5e9, 500, 500).words == sped_up(wide)[1]
+    with pytest.raises(AssertionError, match="asked"):
+        plans_for(wide, monkeypatch, 1e9, 500, 500)
 
 
 def test_every_plan_gives_the_same_picture(wide):
