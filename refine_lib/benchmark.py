@@ -304,14 +304,23 @@ def measure(name, size, n_iters=15, runs=3, device=None, baseline=None, mixed=Fa
         row.differences |= {w: (results[w].image - exact).abs().max().item() for w in (OURS, MIXED) if w in results}
     measured = [who for who in (OURS, EXACT, THEIRS) if who in found]
     row.peak_memory = {who: _peak_of(who, name, size, n_iters, device, baseline) for who in measured}
-    timed = Timed(sped_up(model)[0])
-    _, total = _timed(lambda: found[OURS](timed, "exact"), device)
-    scale = row.seconds[OURS] / total  # the stopwatch costs a little
-    row.parts = {part: scale * spent for part, spent in timed.seconds.items()}
-    row.parts["loss and rest"] = row.seconds[OURS] - sum(row.parts.values())
+    row.parts = _parts_of(name, size, n_iters, min(n_iters, 2) if only_ours else n_iters, device)
+    scale = row.seconds[OURS] / sum(row.parts.values())  # the stopwatch costs a little
+    row.parts = {part: scale * spent for part, spent in row.parts.items()}
     row.flops, row.traffic = _work_of(name, size, n_iters, device)
     row.floor = machine.least_seconds(row.flops, row.traffic)
     return row
+
+
+def _parts_of(name, size, n_iters, n_timed, device):
+    """Seconds of each part of a run of n_iters updates, from a run of n_timed: each update needs the same again."""
+    found, model = contestants(name, size, n_timed, device)
+    timed = Timed(sped_up(model)[0])
+    _, total = _timed(lambda: found[OURS](timed, "exact"), device)
+    rest = total - sum(timed.seconds.values())
+    passes = (n_iters + 1) / (n_timed + 1)
+    often = {"front": 1.0, "rear": passes, "gradient": n_iters / n_timed}
+    return {part: often[part] * spent for part, spent in timed.seconds.items()} | {"loss and rest": passes * rest}
 
 
 def _work_of(name, size, n_iters, device):
