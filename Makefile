@@ -3,25 +3,28 @@ PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
-.PHONY: help demo test unit browser notebooks figures site lab app kernel train clean
+.PHONY: help demo test unit killed browser notebooks figures table1 site lab app kernel train clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z0-9]+:.*## ' Makefile | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab,metrics,cluster,test]'
 	@touch $@
 
 demo: .venv/ready  ## the main job: the quickstart without a screen, its picture and its page into figures/
 	$(BIN)/python -m refine_lib.lessons notebooks/00_quickstart.ipynb --figures figures
 
-test: unit browser notebooks  ## all tests
+test: unit killed browser notebooks  ## all tests
 
 unit: .venv/ready  ## the tests of the library
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser and not killed" -n 2
+
+killed: .venv/ready  ## an evaluation whose processes are killed: nothing is lost, nothing counted twice
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m killed
 
 browser: .venv/ready  ## the panel in chromium, in JupyterLab and as a page; skipped where there is no chromium
 	$(BIN)/python -m pytest -m browser
@@ -34,6 +37,15 @@ figures: .venv/ready  ## run every lesson; its pictures and its page into figure
 	@mkdir -p build/screenshots
 	$(BIN)/python -m pytest tests/test_browser.py -k page_of_its_own --screenshots=build/screenshots
 	cp build/screenshots/app.png figures/
+
+TABLE1 := -m refine_lib.evaluate scenes:64 -o build/table1 --size 256 --masks thin medium thick --features scenes --methods \
+	plain:mini-lama enlarged:mini-lama refined:mini-lama plain:mini-conv refined:mini-conv biharmonic
+
+table1: .venv/ready  ## the embedded networks in a small Table 1, into figures/ (a quarter of an hour; stopped, it goes on)
+	$(BIN)/python $(TABLE1)
+	@printf '# Table 1 of the embedded networks\n\n`.venv/bin/python $(strip $(TABLE1))` (`make table1`)\n\n' > figures/table1.md
+	cat build/table1/table.md >> figures/table1.md
+	cp build/table1/methods_thick.png figures/table1.png
 
 .venv/site-ready: .venv/ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[site]'

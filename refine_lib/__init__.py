@@ -1,5 +1,6 @@
 """Feature refinement for high-resolution inpainting, at test time, for any network."""
 
+from refine_lib.brushes import brush_mask
 from refine_lib.featuremap import Featuremap
 from refine_lib.inpaint import InpaintedPhoto, inpaint_photo
 from refine_lib.masks import erode, stroke_masks
@@ -26,6 +27,7 @@ __all__ = [
     "SplitNetwork",
     "Step",
     "__version__",
+    "brush_mask",
     "build_pyramid",
     "downscale",
     "downscale_mask",

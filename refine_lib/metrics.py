@@ -85,7 +85,8 @@ def interval(pairs, statistic=fraction, n_samples=2000, seed=0):
     if n == 0:
         raise ValueError("pairs are of no picture; expected at least one")
     drawn = torch.randint(n, (n_samples, n), generator=torch.Generator().manual_seed(seed))
-    samples = statistic(*(p[drawn] for p in pairs))
+    at_once = max(1, 5_000_000 // n)  # samples, so that many pictures do not take gigabytes
+    samples = torch.cat([statistic(*(p[some] for p in pairs)) for some in drawn.split(at_once)])
     low, high = torch.quantile(samples, torch.tensor([0.025, 0.975], dtype=samples.dtype)).tolist()
     return statistic(*pairs).item(), low, high
 

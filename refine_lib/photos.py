@@ -33,7 +33,7 @@ def load_photo(name_or_path, device="cpu"):
 
         pixels = getattr(data, name_or_path)()
     elif is_file(name_or_path):
-        pixels = _read(name_or_path, "RGB")
+        pixels = read_pixels(name_or_path, "RGB")
     else:
         known = ", ".join(map(repr, BUILT_IN))
         raise FileNotFoundError(f"name_or_path is {str(name_or_path)!r}; expected one of {known} or the path of a picture")
@@ -51,7 +51,7 @@ def load_mask(path, device="cpu"):
     """
     if not is_file(path):
         raise FileNotFoundError(f"path is {str(path)!r}; expected the path of a picture, white where the hole is")
-    return torch.from_numpy(_read(path, "L") > 127)[None, None].to(device, torch.float32)
+    return torch.from_numpy(read_pixels(path, "L") > 127)[None, None].to(device, torch.float32)
 
 
 def save_photo(image, path):
@@ -125,7 +125,8 @@ def tags_of(file):
         return file.getexif()
 
 
-def _read(path, mode):
+def read_pixels(path, mode="RGB"):
+    """The pixels of a picture of 8 bits a channel, turned upright: uint8 (H, W, 3), or (H, W) for mode ``"L"``."""
     with opened(path) as file:
         if file.mode.startswith(("I", "F")):
             raise Unfit(f"{name_of(path)} has pixels of mode {file.mode}; expected 8 bits a channel")

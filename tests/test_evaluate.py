@@ -1,178 +1,678 @@
-"""The measures, their intervals, and the table that a network is judged by."""
+"""The evaluation: measures, rows that survive anything, methods, tables."""
 
+import csv
+import json
+import os
+import random
+import signal
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
+from functools import partial
 
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import picture
-from skimage.metrics import structural_similarity
+from PIL import Image
+from torchmetrics.functional.image import structural_similarity_index_measure
 
-from refine_lib import load_network, random_scenes, stroke_masks
-from refine_lib.evaluate import PLACES, SMALL_WAYS, WAYS, biharmonic, figure_of, main, measure, photos, places, scenes
-from refine_lib.metrics import MEASURES, fraction, gain, gradient_energy, hole_l1, interval, l1, lead, seam_contrast, ssim
-from refine_lib.photos import BUILT_IN, load_photo
-from refine_lib.plots import zoom_on_hole
+from refine_lib import brush_mask, load_network, multiscale_inpaint, random_scenes
+from refine_lib.evaluate import Table, evaluate, parse_method
+from refine_lib.evaluate import cluster as cluster_module
+from refine_lib.evaluate.__main__ import main
+from refine_lib.evaluate.cluster import worker_environments
+from refine_lib.evaluate.measures import (
+    NEEDED,
+    choose_features,
+    feature_networks,
+    features_of,
+    frechet_distance,
+    kernel_distance,
+    measures_of,
+)
+from refine_lib.evaluate.methods import Case, Folder, Network, forget_networks
+from refine_lib.evaluate.pictures import Picture, find_pictures, write_inputs, write_png
+from refine_lib.evaluate.rows import Key, Rows
+from refine_lib.evaluate.run import Settings, picture_path
+from refine_lib.evaluate.texts import to_csv, to_latex
+from refine_lib.masks import paste
+from refine_lib.photos import load_mask, load_photo, to_pixels
+from refine_lib.train_features import damaged
 
-
-def test_the_truth_is_perfect_by_every_measure():
-    truth, mask = random_scenes(64, batch=3, seed=1), stroke_masks(64, batch=3, seed=1)
-    perfect = {"L1": 0.0, "SSIM": 1.0, "gradient energy": 1.0, "seam contrast": 1.0}
-    for name, of in MEASURES.items():
-        pairs = of(truth, truth, mask)
-        assert pairs.shape == (3, 2) and pairs.dtype == torch.float64
-        assert fraction(pairs).item() == pytest.approx(perfect[name])
-
-
-def test_what_lies_outside_the_hole_and_its_seam_does_not_count():
-    truth, mask = picture(64, 64, batch=2)
-    filled = torch.rand_like(truth) * mask + truth * (1 - mask)
-    far = filled.clone()
-    far[..., :3, :3] = 0  # the hole and an SSIM window are farther than that
-    for name, of in MEASURES.items():
-        assert torch.allclose(of(filled, truth, mask)[:, 0], of(far, truth, mask)[:, 0]), name
-
-
-def test_measures_on_pictures_whose_answer_is_known():
-    ramp = torch.arange(16.0).expand(1, 3, 16, 16) / 16
-    mask = torch.zeros(1, 1, 16, 16)
-    mask[..., 4:12, 4:12] = 1
-    assert fraction(l1(ramp + 0.25 * mask, ramp, mask)).item() == pytest.approx(0.25)
-    assert hole_l1(ramp + 0.25 * mask, ramp, mask) == pytest.approx(0.25)
-    half_as_steep = torch.where(mask > 0, ramp / 2, ramp)
-    assert fraction(gradient_energy(half_as_steep, ramp, mask)).item() == pytest.approx(0.25)  # energy goes with the square
-    # Across the left and the right edge of the hole the ramp rises by 1/16 at 8 places each; across the others it is flat.
-    raised = ramp + 0.5 * mask
-    steps = (8 * (1 / 16 + 0.5) + 8 * abs(1 / 16 - 0.5) + 2 * 8 * 0.5) / (16 / 16)
-    assert fraction(seam_contrast(raised, ramp, mask)).item() == pytest.approx(steps)
+FAST = dict(size=128, features="scenes", progress=False)
+METHODS = ("plain:mini-lama", "enlarged:mini-lama", "refined:mini-lama:n_iters=2")
 
 
-def test_ssim_is_that_of_scikit_image():
-    truth, mask = picture(48, 64)
-    filled = torch.where(mask > 0, truth.flip(-1), truth)
-    settings = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0, channel_axis=0, full=True)
-    _, whole = structural_similarity(filled[0].numpy(), truth[0].numpy(), **settings)
-    wanted = whole[:, mask[0, 0].numpy() > 0].mean()
-    assert fraction(ssim(filled, truth, mask)).item() == pytest.approx(wanted, abs=1e-4)
+# Measures
 
 
-def test_an_interval_holds_its_value_and_narrows_with_more_pictures():
-    generator = torch.Generator().manual_seed(0)
-    pairs = torch.stack([torch.rand(400, generator=generator), torch.ones(400)], dim=1).double()
-    value, low, high = interval(pairs)
-    assert value == pytest.approx(pairs[:, 0].mean().item()) and low < value < high
-    # A mean of 400 uniform numbers is off by 1/sqrt(12 * 400): 95% lie within 1.96 of that.
-    assert high - low == pytest.approx(2 * 1.96 * (12 * 400) ** -0.5, rel=0.15)
-    few = interval(pairs[:25])
-    assert few[2] - few[1] > 2.5 * (high - low)
+def test_the_frechet_distance_of_two_gaussians_is_the_closed_form():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(500, 6)), 1.5 * rng.normal(size=(400, 6)) + 0.7
+    mean, covariance = [x.mean(0) for x in (a, b)], [np.cov(x.T) for x in (a, b)]
+    root = np.linalg.eigvals(covariance[0] @ covariance[1]).real.clip(0) ** 0.5
+    wanted = ((mean[0] - mean[1]) ** 2).sum() + np.trace(covariance[0] + covariance[1]) - 2 * root.sum()
+    assert frechet_distance(a, b) == pytest.approx(wanted, rel=1e-8)
+    diagonal = rng.normal(size=(20000, 3)) * [1.0, 2.0, 0.5], rng.normal(size=(20000, 3)) * [2.0, 2.0, 1.0] + [1.0, 0, 0]
+    assert frechet_distance(*diagonal) == pytest.approx(1 + 1 + 0 + 0.25, abs=0.1)  # moved by 1; (2-1)^2, 0 and (1-0.5)^2
 
 
-def test_a_paired_comparison_sees_what_two_intervals_cannot():
-    generator = torch.Generator().manual_seed(0)
-    error = torch.rand(40, generator=generator).double()
-    worse, better = (torch.stack([scale * error, torch.ones(40).double()], dim=1) for scale in (1.0, 0.9))
-    assert gain(better, worse) == pytest.approx((0.1, 0.1, 0.1))
-    assert interval(better)[2] > interval(worse)[1]
-    closer = lead(torch.tensor([[0.9, 1.0]] * 5), torch.tensor([[1.3, 1.0]] * 5))
-    assert closer == pytest.approx((0.2, 0.2, 0.2))
+def test_a_set_is_at_no_distance_from_itself():
+    a = np.random.default_rng(1).normal(size=(60, 5))
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
+    mean, deviation = kernel_distance(a, a)
+    assert -3 * deviation < mean < 0  # each picture is in both sets: a little below 0
+    halves = kernel_distance(a[:30], a[30:])
+    assert abs(halves[0]) < 3 * halves[1]
 
 
-def test_the_classical_fill_continues_a_ramp():
-    ramp = torch.arange(24.0).expand(2, 3, 24, 24) / 24
-    mask = stroke_masks(24, batch=2, seed=1)
-    filled = biharmonic(ramp, mask)
-    assert filled.dtype == ramp.dtype and torch.allclose(filled, ramp, atol=1e-4)
+def test_the_kernel_distance_leaves_random_numbers_as_they_are():
+    a, b = np.random.default_rng(2).normal(size=(2, 40, 5))
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    assert kernel_distance(a, b) == kernel_distance(a, b)
+    assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_every_way_to_fill_is_measured():
-    model = load_network(device="cpu")
-    drawn = list(scenes(3, 64, "medium", 5, "cpu", batch=2))
-    assert torch.allclose(torch.cat([truth for truth, _ in drawn]), random_scenes(64, batch=3, seed=5))
-    measured = measure("a table", drawn, model, keep=1, smallest_scale=32, erosion=3, n_iters=2)
-    assert len(measured.kept) == 1
-    for way in SMALL_WAYS + WAYS:
-        for name in MEASURES:
-            assert measured.of(way, name).shape == (3, 2)
-    truth, mask, result = measured.kept[0]
-    assert torch.equal(measured.of("refined", "L1")[:2], l1(result.image, truth, mask))
-    assert torch.equal(measured.of("plain", "L1")[:2], l1(result.plain, truth, mask))
-    table = str(measured)
-    assert table.startswith("a table, 3 pictures")
-    assert f"| refined | {interval(measured.of('refined', 'L1'))[0]:.3f} [" in table
-    assert "refined: L1 below plain by" in table
+@pytest.fixture(scope="module")
+def networks():
+    return feature_networks("scenes", torch.device("cpu"))
 
 
-def test_photos_are_measured_at_their_own_size():
-    drawn = list(photos(1, "thick", 7, "cpu"))
-    assert len(drawn) == len(BUILT_IN)
-    assert all(photo.shape[-2:] == mask.shape[-2:] and mask.any() for photo, mask in drawn)
-    assert len({photo.shape for photo, _ in drawn}) > 2
+def test_a_picture_is_perfect_beside_itself(networks):
+    truth, mask = random_scenes(128, seed=3), brush_mask("thick", 128, 3)
+    found = measures_of(networks, truth, truth, mask)
+    assert found["l1"] == 0 and found["perceptual"] == 0 and found["psnr"] == pytest.approx(58.92, abs=0.01)
+    assert found["ssim"] == pytest.approx(1)
+    assert found["features"].shape == (48,) and found["features"].dtype == np.float32
 
 
-def test_holes_in_a_sky_a_table_and_a_wall_are_where_these_are():
-    drawn = list(places("cpu"))
-    assert len(drawn) == len(PLACES)
-    for (photo, mask), (name, top, left, height, width) in zip(drawn, PLACES.values(), strict=True):
-        assert torch.equal(photo, load_photo(name))
-        assert mask.sum() == height * width == mask[..., top : top + height, left : left + width].sum()
-        hole = photo[..., top : top + height, left : left + width]
-        assert hole.std(dim=(2, 3)).mean() < 0.5 * photo.std(dim=(2, 3)).mean()  # calmer than the photo
+def test_blurred_is_better_than_moved_is_better_than_wrong(networks):
+    """By the feature network; L1 and SSIM must see the wrong fill as the worst too."""
+    truth = random_scenes(128, batch=12, seed=31, one_plane=1.0)
+    mask = torch.cat([brush_mask("thick", 128, seed) for seed in range(12)])
+    measured = {}
+    for name, kind in (("blurred", 1), ("moved", 2), ("wrong", 3)):
+        filled = damaged(truth, mask, torch.full((12,), kind))
+        each = [measures_of(networks, *(t[i : i + 1] for t in (filled, truth, mask))) for i in range(12)]
+        measured[name] = {key: np.mean([one[key] for one in each]) for key in ("l1", "ssim", "psnr", "perceptual")}
+        measured[name]["frechet"] = frechet_distance(
+            np.stack([one["features"] for one in each]), networks.network(truth).numpy()
+        )
+    assert measured["blurred"]["l1"] < measured["moved"]["l1"] < measured["wrong"]["l1"]
+    assert measured["blurred"]["psnr"] > measured["moved"]["psnr"] > measured["wrong"]["psnr"]
+    assert measured["blurred"]["ssim"] > measured["wrong"]["ssim"]
+    assert max(measured[name]["perceptual"] for name in ("blurred", "moved")) < measured["wrong"]["perceptual"]
+    assert min(measured["blurred"]["perceptual"], measured["moved"]["perceptual"]) > 0.001
 
 
-def test_squares_of_photos_of_any_size_are_equally_large():
-    for height, width in ((427, 640), (400, 600), (51, 90)):
-        mask = torch.zeros(1, 1, height, width)
-        mask[..., :20, :30] = 1
-        assert zoom_on_hole(mask, side=50) == (0, 0, 50, 50)
-    assert zoom_on_hole(mask, side=80)[2:] == (51, 51)
+def test_ssim_is_that_of_whole_pictures_inside_the_hole(networks):
+    truth, mask = random_scenes(128, seed=3), torch.zeros(1, 1, 128, 128)
+    mask[..., :30, 50:70] = 1  # at an edge of the picture
+    filled = paste(torch.rand_like(truth), truth, mask)
+    whole = structural_similarity_index_measure(filled, truth, data_range=1.0, return_full_image=True)[1]
+    wanted = whole[mask.expand_as(truth) > 0].mean().item()
+    assert measures_of(networks, filled, truth, mask)["ssim"] == pytest.approx(wanted, abs=1e-6)
 
 
-def test_a_figure_has_a_row_for_every_picture():
-    model = load_network(device="cpu")
-    truth, mask = random_scenes(64, batch=2, seed=1), stroke_masks(64, batch=2, seed=1)
-    pictures = [(truth[:1], mask[:1]), (truth[1:, :, :48], mask[1:, :, :48])]  # of two sizes
-    measured = measure("", pictures, model, keep=2, smallest_scale=24, erosion=1, n_iters=1)
-    figure = figure_of(measured.kept, model, side=40)
-    assert len(figure.axes) == 2 * 2 * 5
-    assert figure.axes[0].images[0].get_array().shape == (40, 40, 3)
+def test_what_lies_outside_the_hole_does_not_count_for_l1_and_psnr(networks):
+    truth, mask = random_scenes(128, seed=3), torch.zeros(1, 1, 128, 128)
+    mask[..., 40:80, 40:80] = 1
+    filled = paste(torch.rand_like(truth), truth, mask)
+    elsewhere = filled.clone()
+    elsewhere[..., :20, :20] = 0
+    a, b = (measures_of(networks, picture, truth, mask) for picture in (filled, elsewhere))
+    assert (a["l1"], a["psnr"]) == (b["l1"], b["psnr"]) and a["ssim"] == pytest.approx(b["ssim"])
+    assert a["perceptual"] != b["perceptual"]
+
+
+def test_where_the_official_networks_are_missing_it_is_said():
+    missing = [name for name in NEEDED if not _can_import(name)]
+    if not missing:
+        pytest.skip("torchvision and torch-fidelity are here: the official networks may be had")
+    assert choose_features("scenes") == ("scenes", "")
+    chosen, why = choose_features("auto")
+    assert chosen == "scenes" and why == f"{' and '.join(missing)} cannot be imported"
+    with pytest.raises(
+        ModuleNotFoundError, match="features is 'inception', but .* cannot be imported; expected them, or 'scenes'"
+    ):
+        choose_features("inception")
+    with pytest.raises(ValueError, match="features is 'vgg'; expected one of 'auto', 'inception', 'scenes'"):
+        choose_features("vgg")
+
+
+def test_fid_and_lpips_are_computed_by_their_own_networks():
+    missing = [name for name in NEEDED if not _can_import(name)]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} cannot be imported here")
+    chosen, why = choose_features("auto")
+    if chosen != "inception":
+        pytest.skip(f"the official networks are not here: {why}")
+    truth, mask = random_scenes(128, seed=3), brush_mask("thick", 128, 3)
+    found = measures_of(feature_networks("inception", torch.device("cpu")), truth, truth, mask)
+    assert found["perceptual"] == pytest.approx(0, abs=1e-6) and found["features"].shape == (2048,)
+
+
+def test_the_official_networks_get_bytes_and_the_papers_conventions(monkeypatch):
+    """With stand-ins for the networks themselves, which are not everywhere."""
+    asked, seen = {}, []
+
+    class Fid:
+        def __init__(self, **options):
+            asked["fid"] = options
+            self.inception = torch.nn.Identity()
+            self.inception.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+
+    class Lpips(torch.nn.Module):
+        def __init__(self, **options):
+            super().__init__()
+            asked["lpips"] = options
+
+        def forward(self, a, b):
+            return (a - b).abs().mean()
+
+        def reset(self):
+            asked["reset"] = True
+
+    monkeypatch.setattr("torchmetrics.image.fid.FrechetInceptionDistance", Fid)
+    monkeypatch.setattr("torchmetrics.image.lpip.LearnedPerceptualImagePatchSimilarity", Lpips)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    assert choose_features("auto") == ("inception", "")
+    networks = feature_networks("inception", torch.device("cpu"))
+    pixels = torch.arange(256, dtype=torch.uint8).repeat(3, 1).view(1, 3, 16, 16)
+    features_of(networks, pixels / 255)
+    assert networks.distance(torch.ones(1), torch.zeros(1)) == 1 and asked.pop("reset")
+    assert asked == {"fid": dict(feature=2048, antialias=False), "lpips": dict(net_type="vgg", normalize=True)}
+    assert seen[0].dtype == torch.uint8 and torch.equal(seen[0], pixels)
+
+
+def _can_import(name):
+    try:
+        __import__(name)
+    except Exception:  # torchvision beside another torch fails in more than one way
+        return False
+    return True
+
+
+# Pictures and methods
+
+
+def test_pictures_are_cut_in_their_middle_and_made_smaller(tmp_path):
+    pixels = np.zeros((60, 100, 3), np.uint8)
+    pixels[:, 20:80] = 255  # the square in the middle
+    (tmp_path / "in").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "in" / "wide one.png")
+    (tmp_path / "b.JPG").write_bytes(b"no picture")
+    (tmp_path / "notes.txt").write_text("not looked at")
+    broken, wide = find_pictures(tmp_path)
+    assert (broken.name, wide.name) == ("b.JPG", "in/wide one.png")
+    assert torch.equal(wide.load(30), torch.ones(1, 3, 30, 30))
+    with pytest.raises(ValueError, match="in/wide one.png is 100 px wide and 60 px high; expected 64 px or more"):
+        wide.load(64)
+    with pytest.raises(ValueError, match="cannot be read as a picture"):
+        broken.load(30)
+    assert find_pictures([tmp_path / "b.JPG", "scenes:2"], limit=2)[1] == Picture("scene-0000")
+    assert [p.name for p in find_pictures(tmp_path, limit=1)] == ["b.JPG"]
 
 
 @pytest.mark.parametrize(
-    "wrong, what",
+    ("images", "said"),
     [
-        (["--scenes", "0"], "--scenes is 0 and --photos 0; expected"),
-        (["--times", "1"], "--times is 1; expected 2 or more"),
-        (["none.safetensors"], "name_or_path is 'none.safetensors'; expected"),
-        (["--device", "cuda:77"], "device asks for 'cuda:77', which is not there"),
+        ("scenes:0", "images is 'scenes:0'; expected scenes: and how many"),
+        ("nowhere", "images is 'nowhere', which is not there"),
+        (["scenes:2", "scenes:3"], "images has 'scene-0000' twice"),
     ],
 )
-def test_the_command_says_what_is_wrong(wrong, what, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["evaluate", *wrong])
-    with pytest.raises(SystemExit):
-        main()
-    assert what in capsys.readouterr().err
+def test_what_is_no_picture_is_named(images, said):
+    with pytest.raises((ValueError, FileNotFoundError), match=said):
+        find_pictures(images)
 
 
-def test_optimisers_are_compared_with_the_papers(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", "evaluate --optimisers --scenes 2 --times 2 --erosion 3 --seed 3".split())
+def test_scenes_and_holes_do_not_depend_on_what_else_there_is():
+    few, many = find_pictures("scenes:2"), find_pictures("scenes:5")
+    assert few == many[:2] and torch.equal(few[1].load(32), many[1].load(32))
+    assert not torch.equal(few[0].load(32), few[1].load(32))
+    assert torch.equal(few[1].hole("thick", 32, 0), many[1].hole("thick", 32, 0))
+    assert not torch.equal(few[1].hole("thick", 32, 0), few[1].hole("thick", 32, 1))
+
+
+def case_of(kind="thick", size=128):
+    picture = Picture("scene-0000")
+    image, mask = picture.load(size), picture.hole(kind, size, 0)
+    return Case(picture, kind, image * (1 - mask), mask), image
+
+
+def test_methods_are_what_they_say():
+    case, _ = case_of()
+    model = load_network("mini-lama", "cpu")
+    result = multiscale_inpaint(case.image, case.mask, model, smallest_scale=64, lr=0.005, n_iters=2, progress=False)
+    wanted = dict(zip(METHODS, (result.plain, result.enlarged, result.image), strict=True))
+    for words, picture in wanted.items():
+        method = parse_method(words)
+        assert method.name == words
+        assert torch.allclose(method.fill(case, "cpu")[0], picture, atol=1e-5)
+    own = Network("plain", model, label="mine")
+    assert own.name == "plain:mine" and torch.allclose(own.fill(case)[0], wanted[METHODS[0]], atol=1e-5)
+
+
+@pytest.mark.parametrize("words", ["biharmonic", "telea", "navier-stokes"])
+def test_classical_fills_keep_what_is_known(words):
+    if words != "biharmonic":
+        pytest.importorskip("cv2", reason="OpenCV is in the extra [metrics]")
+    case, truth = case_of()
+    method = parse_method(words)
+    method.ready()
+    filled, note = method.fill(case)
+    assert torch.equal(filled * (1 - case.mask), case.image) and not note
+    error = ((filled - truth).abs() * case.mask).sum() / (3 * case.mask.sum())
+    assert error < ((case.image - truth).abs() * case.mask).sum() / (3 * case.mask.sum())
+
+
+def test_results_made_elsewhere_are_a_method(tmp_path):
+    pictures = find_pictures("scenes:2")
+    write_inputs(pictures, ("thick",), 128, 0, tmp_path)
+    for picture in pictures:  # another tool: it fills with grey
+        name = picture.file_name
+        image, mask = (
+            to_pixels(load(tmp_path / place / name)) for place, load in (("images", load_photo), ("masks/thick", load_mask))
+        )
+        assert image.shape == (128, 128, 3) and set(np.unique(mask)) == {0, 255}
+        filled = np.where(mask > 0, 128, 0).astype(np.uint8)
+        (tmp_path / "grey" / "thick").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(filled).save(tmp_path / "grey" / "thick" / name)
+    method = parse_method(f"folder:Grey:{tmp_path}/grey")
+    assert method == Folder("Grey", f"{tmp_path}/grey")
+    case, truth = case_of()
+    filled, _ = method.fill(case)
+    assert torch.equal(filled, paste(torch.full_like(truth, 128 / 255), case.image, case.mask))
+    with pytest.raises(ValueError, match="is 128 px wide and 128 px high; expected 64 px wide and 64 px high"):
+        method.fill(case_of(size=64)[0])
+    with pytest.raises(FileNotFoundError, match="is no folder"):
+        parse_method("folder:Grey:/nowhere").ready()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("nonsense", "method is 'nonsense'; expected plain:NETWORK"),
+        ("refined:", "expected plain:NETWORK"),
+        ("folder:MAT", "expected plain:NETWORK"),
+        ("plain:mini-lama:n_iters=3", "with n_iters; expected no setting"),
+        ("refined:mini-lama:rate=3", "with rate; expected smallest_scale, n_iters"),
+        ("refined:mini-lama:n_iters", "with 'n_iters'; expected a setting as in n_iters=5"),
+        ("refined:mini-lama:n_iters=-1", "n_iters is -1; expected"),
+        ("refined:mini-lama:optimizer=sgd", "optimizer is 'sgd'; expected one of"),
+    ],
+)
+def test_what_is_no_method_is_named(words, said):
+    with pytest.raises(ValueError, match=said):
+        parse_method(words)
+
+
+# Rows
+
+
+def test_a_run_writes_a_row_for_each_and_the_same_call_adds_nothing(tmp_path):
+    table = evaluate("scenes:2", tmp_path / "r", ["thick"], METHODS[:1], keep=1, **FAST)
+    files = sorted((tmp_path / "r" / "rows").iterdir())
+    assert len(files) == 2 * (1 + 1) and len(table.rows) == 4
+    stamps = [path.stat().st_mtime_ns for path in files]
+    again = evaluate("scenes:2", tmp_path / "r", ["thick"], METHODS[:1], keep=1, **FAST)
+    assert [path.stat().st_mtime_ns for path in files] == stamps and again.rows.equals(table.rows)
+    more = evaluate("scenes:3", tmp_path / "r", ["thick", "thin"], METHODS[:2], keep=1, **FAST)
+    assert len(more.rows) == 3 * (1 + 2 * 2) and [path.stat().st_mtime_ns for path in files] == stamps
+    fewer = evaluate("scenes:1", tmp_path / "r", ["thin"], METHODS[:1], keep=1, **FAST)
+    assert {key[1] for key in fewer.values} == {METHODS[0]} and fewer.values["thin", METHODS[0], "l1"].n == 1
+    first, second = find_pictures("scenes:2")
+    kept = load_photo(picture_path(tmp_path / "r", METHODS[0], "thick", first))
+    assert kept.shape == (1, 3, 128, 128)
+    assert not picture_path(tmp_path / "r", METHODS[0], "thick", second).exists()
+    for name, value in (("size", 64), ("seed", 3)):
+        with pytest.raises(ValueError, match=f"{name} is {value}, and .* was begun with"):
+            evaluate("scenes:2", tmp_path / "r", ["thick"], METHODS[:1], **{**FAST, name: value})
+    assert again.new == 0 and more.new == 15 - 4
+
+
+class Fails:
+    """A method that fills with black, but for one picture at first."""
+
+    name, timed, times = "fails", True, 100
+
+    def ready(self, device):
+        pass
+
+    def stamp(self, picture, kind):
+        return ""
+
+    def fill(self, case, device):
+        self.times -= 1
+        if self.times >= 0 and case.picture.name.endswith("1"):
+            raise RuntimeError("it\nbroke")
+        return case.image, "black"
+
+
+def test_a_broken_picture_and_a_broken_method_are_rows_with_their_error(tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(to_pixels(random_scenes(128, seed=1))).save(tmp_path / "in" / "good.png")
+    (tmp_path / "in" / "bad.jpg").write_bytes(b"\xff\xd8 no")
+    fails = Fails()
+    table = evaluate([tmp_path / "in", "scenes:2"], tmp_path / "r", ["thick"], [fails, METHODS[0]], **FAST)
+    errors = {(picture, method): error for picture, _, method, error in table.errors}
+    assert set(errors) == {("bad.jpg", "truth"), ("bad.jpg", "fails"), ("bad.jpg", METHODS[0]), ("scene-0001", "fails")}
+    assert errors["scene-0001", "fails"] == "RuntimeError: it broke"
+    assert "ValueError" in errors["bad.jpg", METHODS[0]] and "bad.jpg" in errors["bad.jpg", METHODS[0]]
+    assert {table.values["thick", name, "l1"].n for name in ("fails", METHODS[0])} == {2}  # those that both have filled
+    assert "4 rows hold an error" in str(table) and "said of 2 fills: black" in str(table)
+    fails.times = 0
+    again = evaluate([tmp_path / "in", "scenes:2"], tmp_path / "r", ["thick"], [fails, METHODS[0]], retry=True, **FAST)
+    assert {row[0] for row in again.errors} == {"bad.jpg"} and again.values["thick", "fails", "l1"].n == 3
+
+
+def test_a_row_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    key = Key("a", "", "thin", "m", "")
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        Rows(tmp_path).write(key, dict(picture="a", kind="thin", method="m", error=""))
+    assert list(tmp_path.iterdir()) == [] and key not in Rows(tmp_path)
+
+
+def test_what_has_changed_is_computed_anew_and_what_has_gone_is_not_counted(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        write_png(random_scenes(128, seed=ord(name)), tmp_path / "in" / f"{name}.png")
+    write_inputs(find_pictures(tmp_path / "in"), ["thick"], 128, 0, tmp_path / "inputs")
+    theirs = tmp_path / "inputs" / "images"
+    (tmp_path / "MAT").mkdir()
+    (tmp_path / "MAT" / "thick").symlink_to(theirs)  # the truth itself
+    run = partial(evaluate, tmp_path / "in", tmp_path / "in" / "r", "thick", f"folder:MAT:{tmp_path}/MAT", **FAST)
+    table = run()
+    assert table.new == 4 and table.values["thick", table.methods[0], "l1"].value == 0
+    assert np.isnan(table.values["thick", table.methods[0], "seconds"].value)
+    assert run().new == 0  # what it wrote into a folder of pictures is no picture
+    write_png(torch.zeros(1, 3, 128, 128), theirs / "a.png")
+    worse = run()
+    assert worse.new == 1 and len(worse.rows) == 4 and worse.values["thick", worse.methods[0], "l1"].value > 0.1
+    write_png(random_scenes(128, seed=3), tmp_path / "in" / "b.png")
+    assert run().new == 2  # the picture itself and its fill
+    (tmp_path / "in" / "b.png").unlink()
+    assert run().values["thick", worse.methods[0], "l1"].n == 1
+
+
+def test_an_interrupted_fill_is_no_result(tmp_path, monkeypatch):
+    def interrupted(image, mask, model, callback=None, **settings):
+        def stop(step):
+            if step.iteration == 1:
+                raise KeyboardInterrupt
+
+        return multiscale_inpaint(image, mask, model, callback=stop, **settings)
+
+    monkeypatch.setattr("refine_lib.evaluate.methods.multiscale_inpaint", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate("scenes:2", tmp_path / "r", ["thick"], [METHODS[0], METHODS[2]], **FAST)
+    assert len(list((tmp_path / "r" / "rows").iterdir())) == 2  # the picture's own and the plain one
+
+
+def test_what_is_not_finite_is_an_error_and_what_was_not_refined_is_said(tmp_path):
+    class Nan(Fails):
+        name = "nan"
+
+        def fill(self, case, device):
+            return case.image / 0, ""
+
+    small = "refined:mini-lama:smallest_scale=128"
+    table = evaluate("scenes:1", tmp_path, ["thick"], [Nan(), small], **FAST)
+    assert table.errors == [("scene-0000", "thick", "nan", "FloatingPointError: what is filled is not finite")]
+    assert "said of 1 fill: Nothing was refined" in str(table)
+
+
+def test_networks_are_loaded_once_and_not_on_the_clock(tmp_path, monkeypatch):
+    loaded = []
+
+    def load(name, device, load=load_network):
+        loaded.append(name)
+        time.sleep(0.5)
+        return load("mini-lama", device)
+
+    forget_networks()
+    monkeypatch.setattr("refine_lib.evaluate.methods.load_network", load)
+    methods = ["plain:one", "plain:two", "plain:three", "enlarged:one"]
+    table = evaluate("scenes:2", tmp_path, ["thick"], methods, **FAST)
+    forget_networks()
+    assert sorted(loaded) == ["one", "three", "two"]
+    assert all(value.value < 0.4 for (_, _, measure), value in table.values.items() if measure == "seconds")
+
+
+RESULT = ("picture", "kind", "method", "hole_share", "l1", "psnr", "ssim", "perceptual", "features", "error")
+KILLED = ["scenes:40", "--masks", "thick", "thin", "--methods", METHODS[0], METHODS[1], "--size", "128", "--features", "scenes"]
+
+
+def command(output, *more):
+    return [sys.executable, "-W", "ignore", "-m", "refine_lib.evaluate", *KILLED, "-o", str(output), *more]
+
+
+def results_of(folder):
+    return pq.read_table(folder / "rows.parquet").select(RESULT)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    subprocess.run(command(folder), check=True, capture_output=True)
+    found = results_of(folder)
+    assert len(found) == 40 * 5 and not any(found["error"].to_pylist())
+    return found
+
+
+def n_rows(folder):
+    return len(list((folder / "rows").glob("*.parquet"))) if (folder / "rows").is_dir() else 0
+
+
+def wait_for_rows(process, folder, n):
+    end = time.monotonic() + 120
+    while n_rows(folder) < n and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+@pytest.mark.killed
+def test_a_run_killed_five_times_gives_the_table_of_an_undisturbed_one(tmp_path, undisturbed):
+    moments = sorted(random.Random(1).sample(range(5, 195), 5))
+    for moment in moments:
+        process = subprocess.Popen(command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for_rows(process, tmp_path, moment)
+        assert process.poll() is None, "it was done before it was killed"
+        process.kill()
+        process.wait()
+        assert moment <= n_rows(tmp_path) < 200
+    subprocess.run(command(tmp_path), check=True, capture_output=True)
+    assert results_of(tmp_path).equals(undisturbed)
+
+
+@pytest.mark.killed
+def test_workers_killed_five_times_lose_no_result(tmp_path, undisturbed):
+    pytest.importorskip("distributed", reason="Dask is in the extra [cluster]")
+    process = subprocess.Popen(command(tmp_path, "--workers", "2"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    killed = 0
+    for moment in sorted(random.Random(2).sample(range(5, 180), 5)):
+        wait_for_rows(process, tmp_path, moment)
+        workers = [child for child in psutil.Process(process.pid).children(recursive=True) if _is_worker(child)]
+        if workers and process.poll() is None:
+            os.kill(random.Random(moment).choice(workers).pid, signal.SIGKILL)
+            killed += 1
+    printed, _ = process.communicate(timeout=170)
+    assert process.returncode == 0, printed
+    assert killed >= 4
+    found = results_of(tmp_path)
+    for name in RESULT:
+        if found[name].type == pa.float64():  # the workers' number of threads may round otherwise
+            numbers = (np.array(t[name].to_pylist(), float) for t in (found, undisturbed))
+            assert np.allclose(*numbers, rtol=1e-4, atol=1e-6, equal_nan=True), name
+        elif name == "features":
+            assert np.allclose(
+                *(np.asarray(t[name].combine_chunks().flatten()) for t in (found, undisturbed)), rtol=1e-3, atol=1e-4
+            )
+        else:
+            assert found[name].equals(undisturbed[name]), name
+
+
+class Kills(Fails):
+    """A method that takes its worker with it at one picture."""
+
+    name = "kills"
+
+    def fill(self, case, device):
+        if case.picture.name.endswith("1"):
+            os._exit(1)
+        return case.image, ""
+
+
+@pytest.mark.killed
+def test_where_workers_stay_away_all_are_started_anew(tmp_path, monkeypatch):
+    pytest.importorskip("distributed", reason="Dask is in the extra [cluster]")
+    monkeypatch.setattr("refine_lib.evaluate.cluster.PATIENCE", 3)
+    clusters = []
+
+    @contextmanager
+    def cluster(workers, cluster=cluster_module._cluster):
+        with cluster(workers) as made:
+            clusters.append(made)
+            if len(clusters) == 1:
+                made.scale(0)  # as if none of them could be started
+            yield made
+
+    monkeypatch.setattr(cluster_module, "_cluster", cluster)
+    table = evaluate("scenes:2", tmp_path, ["thick"], METHODS[:1], workers=1, **FAST)
+    assert len(clusters) == 2 and table.new == 4 and not table.errors
+
+
+@pytest.mark.killed
+def test_a_picture_that_kills_its_workers_is_a_row(tmp_path):
+    pytest.importorskip("distributed", reason="Dask is in the extra [cluster]")
+    table = evaluate("scenes:3", tmp_path, ["thick"], [Kills()], workers=1, **FAST)
+    assert [row[0] for row in table.errors] == ["scene-0001"] and "KilledWorker" in table.errors[0][3]
+    assert table.values["thick", "kills", "l1"].n == 2 and "KilledWorker" in str(table)
+
+
+def test_each_worker_computes_on_its_own():
+    gpus = [one["CUDA_VISIBLE_DEVICES"] for one in worker_environments(3, ["2", "GPU-5"])]
+    assert gpus == ["2", "GPU-5", "2"]
+    without = worker_environments(2, [])
+    assert all("CUDA_VISIBLE_DEVICES" not in one and int(one["OMP_NUM_THREADS"]) >= 1 for one in without)
+    with pytest.raises(ValueError, match="device is 'cuda:1'; expected 'cuda' or 'cpu'"):
+        evaluate("scenes:1", "nowhere", ["thick"], METHODS[:1], workers=2, device="cuda:1")
+    with pytest.raises(ValueError, match="expected one of them: a scheduler has its own workers"):
+        evaluate("scenes:1", "nowhere", ["thick"], METHODS[:1], workers=2, scheduler="tcp://127.0.0.1:1")
+
+
+def _is_worker(process):
+    try:
+        return "spawn_main" in " ".join(process.cmdline()) and process.num_threads() > 1
+    except psutil.Error:
+        return False
+
+
+# Tables
+
+
+def rows_like(kind, method, l1, features, **more):
+    names = (f"picture {i}" for i in range(len(l1)))
+    same = dict(kind=kind, method=method, error="", made_with="a machine", seconds=2.0, measure_seconds=0.1, other_seconds=0.02)
+    numbers = dict(psnr=20.0, ssim=0.5, perceptual=0.1, hole_share=0.25)
+    return [same | numbers | dict(picture=n, l1=v, features=f) | more for n, v, f in zip(names, l1, features, strict=True)]
+
+
+@pytest.fixture
+def table(tmp_path):
+    rng, rows = np.random.default_rng(0), Rows(tmp_path / "rows")
+    plain, refined, features = rng.uniform(0.1, 0.2, 30), None, rng.normal(size=(30, 4)).astype(np.float32)
+    refined = plain - 0.02 + rng.normal(scale=0.001, size=30)
+    made = rows_like("", "truth", plain, features) + rows_like("thick", "plain:big-lama", plain, features + 1)
+    made += rows_like("thick", "refined:big-lama", refined, features) + rows_like("thick", "folder:MAT:x", plain, features)
+    made[35]["error"] = "broke"
+    keys = [Key(row["picture"], "", row["kind"], row["method"], "") for row in made]
+    for key, row in zip(keys, made, strict=True):
+        rows.write(key, row)
+    methods = ["plain:big-lama", "refined:big-lama", "folder:MAT:x"]
+    return Table(rows.read(keys), Settings(512, 3, "inception"), methods, ["thick"])
+
+
+def test_a_table_holds_what_its_rows_say(table):
+    value = table.values["thick", "plain:big-lama", "l1"]
+    assert value.n == 29 and value.low < value.value < value.high and value.high - value.low < 0.03
+    assert table.values["thick", "refined:big-lama", "frechet"].value == pytest.approx(0, abs=1e-4)
+    assert table.values["thick", "plain:big-lama", "frechet"].value == pytest.approx(4, rel=1e-3)
+    difference = table.difference("thick", "refined:big-lama", "plain:big-lama", "l1")
+    assert (
+        difference.value == pytest.approx(-0.02, abs=0.001) and difference.high - difference.low < 0.002
+    )  # paired: the rest cancels
+    assert list(table.compared()) == [("refined:big-lama", "plain:big-lama"), ("folder:MAT:x", "plain:big-lama")]
+
+
+def test_a_table_as_markdown_latex_and_csv(table, tmp_path):
+    written = [path.name for path in table.write(tmp_path)]
+    assert written == ["table.md", "table.tex", "table.csv", "rows.parquet"]
+    markdown = (tmp_path / "table.md").read_text()
+    assert markdown.startswith("| method | thick: FID | thick: LPIPS | s (thick) |\n|")
+    assert "| the paper's Big-LaMa + refinement | 26.401 | 0.135 | 4.56 |" in markdown
+    assert "| the paper's MAT | 38.120 | 0.157 | 0.56 |" in markdown
+    assert "29 pictures, holes of 25% on average" in markdown and "fewer than 2000 pictures" in markdown
+    assert "measures 12.0 s (5.0% of that)" in markdown
+    latex = (tmp_path / "table.tex").read_text()
+    assert latex.startswith("\\begin{tabular}{lrrr}\n\\toprule\nmethod & thick: FID & thick: LPIPS & s (thick) \\\\\n")
+    assert "25\\%" not in latex and latex.count("\\\\") == 7
+    lines = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
+    assert len(lines) == 3 * 7 and {line["pictures"] for line in lines} == {"29"}
+    l1 = next(line for line in lines if line["method"] == "plain:big-lama" and line["measure"] == "l1")
+    assert float(l1["value"]) == table.values["thick", "plain:big-lama", "l1"].value
+    assert len(pq.read_table(tmp_path / "rows.parquet")) == 120
+
+
+def test_the_substitute_is_never_called_fid_or_lpips(table):
+    table = Table(table.rows, Settings(512, 3, "scenes"), table.methods, table.kinds)
+    numbers, _, notes = str(table).partition("### Notes")
+    ours, _, theirs = numbers.partition("### What the paper has")
+    theirs, _, rest = theirs.partition("### Thick holes")
+    assert "| the paper's Big-LaMa | 29.022 |" in theirs
+    for text in (ours, rest, to_latex(table).partition("%")[0], to_csv(table)):
+        assert not any(name in text for name in ("FID", "LPIPS", "KID", "29.022")) and "Fréchet (scenes)" in text
+    assert "neither FID nor KID nor LPIPS" in notes
+
+
+def test_the_command_prints_and_writes_its_tables_and_grids(tmp_path, monkeypatch, capsys):
+    words = ["evaluate", "scenes:2", "-o", str(tmp_path / "r"), "--masks", "thick", "--size", "128", "--features", "scenes"]
+    methods = ["--methods", METHODS[0], METHODS[2]]
+    monkeypatch.setattr(sys, "argv", words + methods)
     main()
     printed = capsys.readouterr().out
-    rows = [
-        [cell.strip() for cell in line.split("|")] for line in printed.splitlines() if line.startswith(("| Adam", "| Polyak"))
-    ]
-    assert "| optimiser | loss, level 2 | L1 | SSIM |" in printed and len(rows) == 5
-    losses = {row[1]: float(row[2]) for row in rows}
-    assert losses["Polyak, 5 updates"] < losses["Adam, 15 updates, lr 0.002"]
-    assert "- Polyak, 5 updates: L1 below Adam, 15 updates, lr 0.002 by" in printed
+    assert printed.startswith("| method | thick: Fréchet (scenes) |")
+    names = {"rows", "pictures", "settings.json", "table.md", "table.tex", "table.csv", "rows.parquet"}
+    grids = {"methods_thick.png", "refined_thick.png"}
+    assert {path.name for path in (tmp_path / "r").iterdir()} == names | grids
+    assert json.loads((tmp_path / "r" / "settings.json").read_text()) == {"size": 128, "seed": 0, "features": "scenes"}
+    monkeypatch.setattr(sys, "argv", [*words, "--inputs", str(tmp_path / "inputs")])
+    main()
+    assert len(list((tmp_path / "inputs").rglob("*.png"))) == 4
+    monkeypatch.setattr(sys, "argv", [*words, "--inputs", str(tmp_path / "inputs"), "--seed", "1"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "seed is 1, and" in capsys.readouterr().err
 
 
-def test_the_command_prints_a_table_and_writes_a_figure(tmp_path):
-    command = [sys.executable, "-m", "refine_lib.evaluate", "--scenes", "2", "--times", "2", "--size", "32", "--n-iters", "1"]
-    run = subprocess.run(
-        [*command, "--erosion", "3", "--device", "cpu", "--figures", str(tmp_path / "new")],
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
-    assert "| refined | " in run.stdout and "mini-lama, seed 7, smallest_scale 32" in run.stdout
-    assert (tmp_path / "new" / "effect.png").stat().st_size > 10_000
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["nowhere"], "images is 'nowhere', which is not there"),
+        (["scenes:1", "--methods", "fill"], "method is 'fill'; expected"),
+        (["scenes:1", "--size", "3"], "size is 3; expected 16 or more"),
+        (["scenes:1", "--methods", METHODS[0], METHODS[0]], "expected one or more, each once"),
+        (["scenes:1", "--masks", "thin", "thin"], "masks are ['thin', 'thin']; expected some of"),
+    ],
+)
+def test_the_command_names_what_is_wrong(tmp_path, monkeypatch, capsys, wrong, said):
+    monkeypatch.setattr(sys, "argv", ["evaluate", *wrong, "-o", str(tmp_path / "r"), "--features", "scenes"])
+    with pytest.raises(SystemExit):
+        main()
+    assert said in capsys.readouterr().err and not (tmp_path / "r").exists()

@@ -5,6 +5,7 @@ import torch
 from conftest import picture
 
 from refine_lib import load_network, multiscale_inpaint, random_scenes, stroke_masks
+from refine_lib.evaluate import evaluate
 from refine_lib.memory import AT_ONCE, bytes_per_pixel
 from refine_lib.plans import ShortOfMemory
 from refine_lib.speed import sped_up
@@ -71,3 +72,15 @@ def test_memory_on_cuda_is_predicted_and_running_out_of_it_is_survived():
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert result.image.shape == image.shape and result.note
     assert (result.image - wanted.image).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_evaluation_runs_on_cuda_here_and_in_workers(tmp_path, workers):
+    methods = ["plain:mini-lama", "refined:mini-lama:n_iters=2"]
+    settings = dict(masks=["thick"], size=128, features="scenes", progress=False)
+    on_cuda = evaluate("scenes:4", tmp_path / "cuda", methods=methods, workers=workers, **settings)
+    on_cpu = evaluate("scenes:4", tmp_path / "cpu", methods=methods, device="cpu", **settings)
+    assert not on_cuda.errors and all("cuda" in made.lower() for made in on_cuda.rows["made_with"].to_pylist())
+    for key, value in on_cpu.values.items():
+        if key[2] in ("l1", "ssim"):
+            assert on_cuda.values[key].value == pytest.approx(value.value, rel=0.02)

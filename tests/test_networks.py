@@ -7,9 +7,9 @@ from safetensors.torch import save_file
 
 from refine_lib import AOTGenerator, LamaGenerator, load_network, multiscale_inpaint, random_scenes, split_network, stroke_masks
 from refine_lib.device import describe, peak_memory, pick_device
-from refine_lib.evaluate import biharmonic
 from refine_lib.masks import paste
 from refine_lib.metrics import hole_l1
+from refine_lib.model_card import biharmonic
 from refine_lib.networks import EMBEDDED
 from refine_lib.networks.lama import FourierUnit
 from refine_lib.networks.weights import lama_shape, load_generator, save_generator

@@ -38,7 +38,7 @@ def tagged(path, kind):
 
 
 def test_the_lessons_are_numbered_and_lead_to_one_another():
-    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(7)]
+    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(8)]
     for path, following in zip(NOTEBOOKS, NOTEBOOKS[1:], strict=False):
         last = source(json.loads(path.read_text())["cells"][-1])
         assert f"]({following.name})" in last

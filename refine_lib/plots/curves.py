@@ -271,3 +271,32 @@ def plot_memory(rows, ax=None, caption=""):
         _against_size(ax, rows, costs, "MB", "The most memory that a run takes")
         _legend_above(ax)
     return ax
+
+
+def plot_set_distances(distances, axes=None, caption=""):
+    """Draws what a distance between two sets of pictures says about sets that differ by chance alone, by their size.
+
+    Args:
+        distances: from a distance's name to a dictionary, from the number of pictures in each set to its values over several
+            pairs of sets. Its truth is 0.
+        axes: two of them, for two distances.
+        caption: a line under the figure: what it was made with.
+
+    Returns:
+        The axes.
+    """
+    with _two(axes, caption) as axes:
+        for ax, (name, by_number) in zip(axes, distances.items(), strict=True):
+            numbers = sorted(by_number)
+            for n in numbers:
+                ax.plot([n] * len(by_number[n]), by_number[n], "o", color="0.7", markersize=4)
+            ax.plot(numbers, [np.mean(by_number[n]) for n in numbers], marker="o", label="mean")
+            ax.axhline(0, color="0.2", linewidth=1, linestyle="--", label="the truth")
+            ax.set_xscale("log")
+            ax.set_xticks(numbers, [str(n) for n in numbers])
+            ax.minorticks_off()
+            ax.set_xlabel("pictures in each set")
+            ax.set_ylabel("distance")
+            ax.set_title(name)
+            ax.legend()
+    return axes

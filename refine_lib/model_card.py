@@ -1,4 +1,4 @@
-"""Measures a network on unseen pictures: ``python -m refine_lib.evaluate``. Prints tables in Markdown.
+"""Measures a network on unseen pictures: ``python -m refine_lib.model_card``. Prints tables in Markdown.
 
 Pictures at several times the training size are filled in four ways: classically (biharmonic equation, scikit-image), with the
 smallest level enlarged, in one plain pass, and refined. The smallest level itself is measured too, at the training size.
