@@ -3,6 +3,7 @@
 ``--screenshots FOLDER`` keeps pictures of the page there: app.png as the README shows it, and others on the way.
 """
 
+import contextlib
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ import urllib.request
 import nbformat
 import pytest
 from conftest import ROOT
+from playwright.sync_api import TimeoutError as NotInTime
 
 from refine_lib.widgets.__main__ import is_loopback, only_the_app, options
 
@@ -128,8 +130,12 @@ def test_in_jupyterlab(page, serve, tmp_path, picture_of):
     page.goto(f"http://127.0.0.1:{port}/lab/tree/panel.ipynb")
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     page.wait_for_selector(".jp-NotebookPanel-toolbar .jp-Notebook-ExecutionIndicator[data-status=idle]")
-    page.click("text=Run >> nth=0")
-    page.click('li[data-command="runmenu:run-all"]')
+    for _ in range(3):  # JupyterLab may lose what it is asked for while its kernel starts
+        page.click("text=Run >> nth=0")
+        page.click('li[data-command="runmenu:run-all"]')
+        with contextlib.suppress(NotInTime):
+            page.wait_for_selector(".refine-tuner", timeout=60_000)
+            break
     use_the_panel(page, lambda shown, name: picture_of(shown, f"lab_{name}"))
 
 
