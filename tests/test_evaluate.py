@@ -549,6 +549,18 @@ def test_where_workers_stay_away_all_are_started_anew(tmp_path, monkeypatch):
 
 
 @pytest.mark.killed
+def test_the_workers_of_a_scheduler_give_the_same_rows(tmp_path):
+    pytest.importorskip("distributed", reason="Dask is in the extra [cluster]")
+    here = evaluate("scenes:3", tmp_path / "here", ["thick"], METHODS[:2], **FAST)
+    with cluster_module._cluster(1) as workers:
+        address = workers.scheduler_address
+        there = evaluate("scenes:3", tmp_path / "there", ["thick"], METHODS[:2], scheduler=address, **FAST)
+    assert there.new == here.new == 9 and not there.errors
+    for key, value in here.values.items():
+        assert key[2] == "seconds" or there.values[key].value == pytest.approx(value.value, rel=1e-3, abs=1e-4), key
+
+
+@pytest.mark.killed
 def test_a_picture_that_kills_its_workers_is_a_row(tmp_path):
     pytest.importorskip("distributed", reason="Dask is in the extra [cluster]")
     table = evaluate("scenes:3", tmp_path, ["thick"], [Kills()], workers=1, **FAST)
