@@ -9,7 +9,7 @@ import os
 import queue
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -38,7 +38,7 @@ def computed_by_workers(tasks, settings, workers, scheduler, device):
     """
     left, tries = dict(enumerate(tasks)), collections.Counter()
     while left:
-        with _address(scheduler) if scheduler else _cluster(workers) as address, Client(address) as client:
+        with nullcontext(scheduler) if scheduler else _cluster(workers) as address, Client(address) as client:
             for number, rows in _computed_by(client, left, tries, settings, 0 if scheduler else workers, device):
                 yield left.pop(number), rows
 
@@ -109,11 +109,6 @@ def check_workers(workers, scheduler, device):
         )
     if device is not None and ":" in str(device):
         raise ValueError(f"device is {device!r}; expected 'cuda' or 'cpu': each worker gets a GPU of its own")
-
-
-@contextmanager
-def _address(scheduler):
-    yield scheduler
 
 
 @contextmanager

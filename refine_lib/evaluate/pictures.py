@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,10 +148,17 @@ def write_inputs(pictures, kinds, size, seed, folder):
 
 def write_png(image, path):
     """Writes the first picture of a batch; it is there whole or not at all."""
+    with whole_file(path) as part:
+        Image.fromarray(to_pixels(image)).save(part, format="PNG", compress_level=1)
+
+
+@contextmanager
+def whole_file(path):
+    """Gives a path to write to, whose file takes the place of ``path`` at the end, and goes where something went wrong."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        Image.fromarray(to_pixels(image)).save(part, format="PNG", compress_level=1)
+        yield part
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -169,10 +177,8 @@ def settle(settings, folder):
             before = f"{name} is {value!r}, and {str(folder)!r} was begun with {found.get(name)!r}"
             raise ValueError(f"{before}; expected the same, or another folder")
     if not found:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(settings, indent=1))
-        os.replace(part, path)
+        with whole_file(path) as part:
+            part.write_text(json.dumps(settings, indent=1))
 
 
 def settled(folder):

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.dataset import dataset
 
+from refine_lib.evaluate.pictures import whole_file
+
 SCHEMA = pa.schema(
     [
         ("picture", pa.string()),
@@ -66,19 +68,12 @@ class Rows:
 
     def write(self, key, row):
         """Writes a row; it is there whole or not at all. The same row again takes its own place: nothing is counted twice."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / key.file_name
-        part = path.with_suffix(f".{os.getpid()}.part")
         known = {name: row.get(name) for name in SCHEMA.names} | {name: row.get(name) or "" for name in ("note", "made_with")}
-        try:
-            with part.open("wb") as file:
-                pq.write_table(pa.Table.from_pylist([known], schema=SCHEMA), file)
-                file.flush()
-                os.fsync(file.fileno())  # before its name says that it is there
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-        self._names.add(path.name)
+        with whole_file(self.folder / key.file_name) as part, part.open("wb") as file:
+            pq.write_table(pa.Table.from_pylist([known], schema=SCHEMA), file)
+            file.flush()
+            os.fsync(file.fileno())  # before its name says that it is there
+        self._names.add(key.file_name)
 
     def read(self, keys):
         """The rows of keys that are there, as one table, in the order of picture, kind and method."""
