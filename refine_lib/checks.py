@@ -93,7 +93,9 @@ def check_settings(lr, n_iters, erosion, loss, callback, optimizer="adam", early
 def check_finite(loss, iteration, lr):
     """Raises unless a loss is a number."""
     if not loss.isfinite():
-        raise FloatingPointError(f"the loss is no longer finite in iteration {iteration}; lr is {lr}, try a smaller one")
+        raise FloatingPointError(
+            f"the loss is no longer finite in iteration {iteration}; lr is {lr}: with Adam, try a smaller one"
+        )
 
 
 def check_inpainted_low_res(inpainted_low_res, image):

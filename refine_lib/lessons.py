@@ -17,12 +17,13 @@ from tqdm.auto import tqdm
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def execute(path, timeout=600):
+def execute(path, timeout=600, kernel="python3"):
     """Runs every cell of a notebook in a fresh kernel, with a progress bar.
 
     Args:
         path: of the notebook, which is only read.
         timeout: the longest that a cell may take, in seconds.
+        kernel: a registered Jupyter kernel.
 
     Returns:
         The notebook with its outputs.
@@ -36,7 +37,7 @@ def execute(path, timeout=600):
         client = NotebookClient(
             notebook,
             timeout=timeout,
-            kernel_name="python3",
+            kernel_name=kernel,
             extra_arguments=["--IPKernelApp.log_level=ERROR"],
             resources={"metadata": {"path": str(Path(path).parent)}},
             on_cell_executed=lambda **_: bar.update(),
@@ -82,10 +83,11 @@ def main():
     parser.add_argument("notebooks", nargs="+", type=Path)
     parser.add_argument("--figures", type=Path, help="folder for the pictures and for the executed notebook as HTML")
     parser.add_argument("--store", action="store_true", help="write the outputs that are compared back into the notebook")
+    parser.add_argument("--kernel", default="python3", help="a registered Jupyter kernel to run in (default: %(default)s)")
     arguments = parser.parse_args()
     for path in arguments.notebooks:
         try:
-            notebook = execute(path)
+            notebook = execute(path, kernel=arguments.kernel)
         except CellExecutionError as error:
             sys.exit(f"{path} did not run to its end:\n{error}")
         if arguments.figures:
