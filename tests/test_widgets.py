@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -82,9 +83,10 @@ class TestTuner:
         assert (hole == draw.HOLE_COLOUR).all()
         assert tuner.controls.estimate.value.startswith("a run takes about ") and not tuner.controls.message.value
         assert tuner.controls.stop.disabled and not tuner.controls.run.disabled
-        assert repr(tuner) == (
-            f"Tuner(64 x 64 px, {mask.mean():.1%} hole, lr=0.01, n_iters=3, erosion=3, smallest_scale=32, loss='paper')"
-        )
+        shown = f"Tuner(64 x 64 px, {mask.mean():.1%} hole, lr=0.01, n_iters=3, erosion=3, smallest_scale=32"
+        assert repr(tuner) == f"{shown})"  # short, since a page shows its first 110 characters alone
+        tuner.settings = replace(tuner.settings, optimizer="polyak")
+        assert repr(tuner) == f"{shown}, optimizer='polyak')"
 
     def test_run_gives_what_the_function_gives_and_shows_it(self, tuner, scene, tiny_single):
         image, mask = scene
@@ -110,6 +112,21 @@ class TestTuner:
         run = tuner.runs[-1]
         assert run.settings == Settings(lr=0.02, n_iters=2, erosion=5, smallest_scale=16, loss="code")
         assert run.sizes == [(16, 16), (32, 32), (64, 64)] and [len(losses) for losses in run.losses] == [3, 3]
+
+    def test_with_polyak_s_steps_there_is_no_learning_rate(self, tuner, scene, tiny_single):
+        controls = tuner.controls
+        controls.optimizer.value = "polyak"
+        assert controls.lr.disabled and tuner.settings.optimizer == "polyak"
+        controls.run.click()
+        tuner.wait(60)
+        expected = multiscale_inpaint(*scene, tiny_single, progress=False, optimizer="polyak", **FAST)
+        assert tuner.runs[0].losses == expected.losses
+        assert "<td>1</td><td></td><td>3</td>" in controls.table.value and "<td>polyak</td>" in controls.table.value
+        controls.reset.click()
+        assert tuner.settings.optimizer == "adam" and not controls.lr.disabled
+        other = Tuner(*scene, tiny_single, **FAST, optimizer="polyak")
+        assert other.settings.optimizer == "polyak" and other.controls.lr.disabled
+        assert other.wait(60)
 
     def test_reset_goes_back_to_the_paper_but_keeps_the_training_size(self, tuner):
         tuner.controls.loss.value = "code"
@@ -272,6 +289,8 @@ class TestTuner:
         tuner.controls.run.click()
         tuner.wait(60)
         assert tuner.runs[1].loss == saved["loss"]
+        del saved["settings"]["optimizer"]
+        assert Settings.from_json(json.dumps(saved)) == tuner.settings
         with pytest.raises(FileExistsError):
             tuner.save_settings(tmp_path / "run.json")
         assert (tmp_path / "run.json").read_text() == text
@@ -362,6 +381,7 @@ class TestTuner:
             (dict(n_iters=1.5), "n_iters is 1.5"),
             (dict(erosion=-1), "erosion is -1"),
             (dict(loss="mse"), "loss is 'mse'"),
+            (dict(optimizer="sgd"), "optimizer is 'sgd'"),
             (dict(smallest_scale=3), "smallest_scale is 3"),
             (dict(smallest_scale=0), "smallest_scale is 0"),
             (dict(smallest_scale="64"), "smallest_scale is '64'"),

@@ -23,6 +23,8 @@ class Controls:
         self.erosion = IntSlider(15, min=0, max=63, description="erosion, px", **slides)
         self.smallest_scale = Dropdown(options=[512], description="smallest scale", **named)
         self.loss = Dropdown(options={"the paper's": "paper", "the authors' code's": "code"}, description="loss", **named)
+        optimizers = {"Adam, the paper's": "adam", "Polyak's step: 5 iterations will do": "polyak"}
+        self.optimizer = Dropdown(options=optimizers, description="optimizer", **named)
         as_drawn = {"align_self": "flex-start", "max_width": "100%"}  # not as wide as there is room
         self.holes, self.seen = ipywidgets.Image(format="png", layout=as_drawn), HTML()
 
@@ -45,6 +47,10 @@ class Controls:
         self.save_picture = Button(description="Picture (PNG)", **saving)
         self.chosen = Dropdown(options=[], description="of", style={"description_width": "20px"}, layout={"width": "120px"})
 
+    def follow_optimizer(self):
+        """Offers a learning rate where there is one."""
+        self.lr.disabled = self.optimizer.value == "polyak"
+
     def choose(self, dropdown, options, value):
         """Gives a list its options and its value, without a word to the panel."""
         self.are_filled = True
@@ -55,7 +61,7 @@ class Controls:
 
     def rows(self):
         """The controls from top to bottom."""
-        settings = VBox([self.lr, self.n_iters, self.erosion, self.smallest_scale, self.loss])
+        settings = VBox([self.lr, self.n_iters, self.erosion, self.smallest_scale, self.loss, self.optimizer])
         holes = VBox([self.holes, self.seen])
         return [
             HBox([settings, holes], layout={**ROW, "align_items": "flex-start"}),

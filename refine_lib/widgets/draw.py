@@ -116,15 +116,16 @@ def figure_png(figure):
 def table(runs, plain_error=None):
     """The runs as an HTML table, the latest first; with their errors where that of the plain pass is given."""
     with_error = plain_error is not None
-    names = ["run", "learning rate", "iterations", "erosion", "smallest scale", "loss", "last loss"]
+    names = ["run", "learning rate", "iterations", "erosion", "smallest scale", "loss", "optimizer", "last loss"]
     names += ["error"] * with_error + ["seconds", ""]
     rows = []
     for run in reversed(runs):
         s = run.settings
-        cells = [run.number, f"{s.lr:.2g}", s.n_iters, s.erosion, f"{s.smallest_scale:g}", s.loss, _number(run.loss)]
+        lr = f"{s.lr:.2g}" if s.optimizer == "adam" else ""  # Polyak's steps have none
+        cells = [run.number, lr, s.n_iters, s.erosion, f"{s.smallest_scale:g}", s.loss, s.optimizer, _number(run.loss)]
         rows.append([*cells, *[_number(run.error)] * with_error, f"{run.seconds:.1f}", run.state])
     if with_error:
-        rows.append(["plain", *[""] * 6, _number(plain_error), "", ""])
+        rows.append(["plain", *[""] * 7, _number(plain_error), "", ""])
     head = "".join(f"<th>{name}</th>" for name in names)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
     body = body.replace("<tr>", '<tr class="latest">', 1) if runs else body

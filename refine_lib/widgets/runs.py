@@ -43,6 +43,7 @@ class Settings:
     erosion: int = 15
     smallest_scale: float = 512
     loss: str = "paper"
+    optimizer: str = "adam"
 
     @classmethod
     def from_json(cls, text):
@@ -52,7 +53,7 @@ class Settings:
             ValueError: where the text holds something else.
         """
         try:
-            found = json.loads(text)["settings"]
+            found = {"optimizer": "adam"} | json.loads(text)["settings"]  # texts from before there was another lack it
             return cls(**{setting.name: found[setting.name] for setting in fields(cls)})
         except (KeyError, TypeError, ValueError) as error:
             names = ", ".join(setting.name for setting in fields(cls))

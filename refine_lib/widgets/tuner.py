@@ -26,7 +26,7 @@ class Tuner(VBox):
 
     Args:
         image, mask, model: as in ``multiscale_inpaint``; of a batch the first picture is shown.
-        smallest_scale, lr, n_iters, erosion, loss: what the controls stand at, to begin with.
+        smallest_scale, lr, n_iters, erosion, loss, optimizer: what the controls stand at, to begin with.
         show_error: whether the table has the error against what the image holds in the hole, where that is the truth.
 
     Attributes:
@@ -38,19 +38,29 @@ class Tuner(VBox):
     """
 
     def __init__(
-        self, image, mask, model, smallest_scale=512, lr=0.002, n_iters=15, erosion=15, loss="paper", show_error=False
+        self,
+        image,
+        mask,
+        model,
+        smallest_scale=512,
+        lr=0.002,
+        n_iters=15,
+        erosion=15,
+        loss="paper",
+        show_error=False,
+        optimizer="adam",
     ):
         check_image_and_mask(image, mask)
         check_model(model, image.dtype)
         check_smallest_scale(smallest_scale)
-        check_settings(lr, n_iters, erosion, loss, None)
+        check_settings(lr, n_iters, erosion, loss, None, optimizer)
         self._model, self._lock, self._runner = model, threading.RLock(), None
         self.controls = Controls(self._lock, show_error)
         super().__init__(self.controls.rows())
         self.add_class("refine-tuner")
         with self._lock:  # or the thread that prepares would show what is not there yet
             self._begin(image, mask, smallest_scale)
-            self.settings = Settings(lr, n_iters, erosion, smallest_scale, loss)
+            self.settings = Settings(lr, n_iters, erosion, smallest_scale, loss, optimizer)
             self._connect()
         shell = get_ipython()
         if shell is not None:  # what a cell computes leaves helpers behind, which would be in the way of the runs
@@ -58,20 +68,21 @@ class Tuner(VBox):
 
     def __repr__(self):
         height, width = self._image.shape[-2:]
-        settings = ", ".join(f"{name}={value!r}" for name, value in asdict(self.settings).items())
+        chosen = {name: value for name, value in asdict(self.settings).items() if value not in ("paper", "adam")}
+        settings = ", ".join(f"{name}={value!r}" for name, value in chosen.items())  # a page shows 110 characters at most
         return f"Tuner({height} x {width} px, {self._mask.mean().item():.1%} hole, {settings})"
 
     @property
     def settings(self):
         controls = self.controls
         lr = float(f"{controls.lr.value:.6g}")  # the slider computes 10 ** log10(0.002)
-        scale, loss = controls.smallest_scale.value, controls.loss.value
-        return Settings(lr, controls.n_iters.value, controls.erosion.value, scale, loss)
+        chosen = (control.value for control in (controls.smallest_scale, controls.loss, controls.optimizer))
+        return Settings(lr, controls.n_iters.value, controls.erosion.value, *chosen)
 
     @settings.setter
     def settings(self, settings):
         check_smallest_scale(settings.smallest_scale)
-        check_settings(settings.lr, settings.n_iters, settings.erosion, settings.loss, None)
+        check_settings(settings.lr, settings.n_iters, settings.erosion, settings.loss, None, settings.optimizer)
         controls, exponent = self.controls, math.log10(settings.lr)
         with self._lock:
             controls.lr.min, controls.lr.max = min(controls.lr.min, exponent), max(controls.lr.max, exponent)
@@ -79,6 +90,8 @@ class Tuner(VBox):
             controls.erosion.max = max(controls.erosion.max, settings.erosion)
             controls.lr.value, controls.n_iters.value = settings.lr, settings.n_iters
             controls.erosion.value, controls.loss.value = settings.erosion, settings.loss
+            controls.optimizer.value = settings.optimizer
+            controls.follow_optimizer()
             self._display.scales(settings.smallest_scale)
             self._display.settings(self.settings, self._runner)
 
@@ -182,6 +195,10 @@ class Tuner(VBox):
         self._display.estimate(self.settings, self._runner)
 
     @shown
+    def _choose_optimizer(self, _):
+        self.controls.follow_optimizer()
+
+    @shown
     def _turn_what_the_loss_sees(self, _):
         self._display.settings(self.settings, self._runner)
 
@@ -233,6 +250,7 @@ class Tuner(VBox):
             control.observe(self._turn, "value")
         for control in (c.erosion, c.smallest_scale):
             control.observe(self._turn_what_the_loss_sees, "value")
+        c.optimizer.observe(self._choose_optimizer, "value")
         c.before.observe(self._choose_before, "value")
         c.chosen.observe(self._choose_run, "value")
         c.zoom.observe(self._choose_zoom, "value")
