@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
+from refine_lib.checks import LOSSES
 from refine_lib.masks import BRUSHES, stroke_masks
 from refine_lib.metrics import MEASURES, gain, interval, lead
 from refine_lib.networks import load_network
@@ -117,6 +118,7 @@ OPTIMISERS = {  # the first is the paper's, which the others are compared with
     "Polyak, 5 updates": dict(optimizer="polyak", n_iters=5),
     "Polyak, 3 updates": dict(optimizer="polyak", n_iters=3),
 }
+SHARED = ("smallest_scale", "erosion", "loss")  # settings that all optimisers have alike
 
 
 def compare_optimisers(title, pictures, model, **settings):
@@ -204,6 +206,7 @@ def main():
     parser.add_argument("--times", type=int, default=4, help="scenes are this many times larger (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=7, help="of scenes and holes (default: %(default)s)")
     parser.add_argument("--erosion", type=int, default=15, help="in pixels (default: %(default)s)")
+    parser.add_argument("--loss", choices=LOSSES, default="paper", help="(default: %(default)s)")
     parser.add_argument("--lr", type=float, default=0.005, help="of z (default: %(default)s, best for the embedded networks)")
     parser.add_argument("--n-iters", type=int, default=15, help="updates of z at each level (default: %(default)s)")
     parser.add_argument("--optimisers", action="store_true", help="compare optimisers of z, each with its updates and rate")
@@ -222,6 +225,7 @@ def main():
         parser.error(str(error))
     device = next(model.parameters()).device
     settings = dict(smallest_scale=args.size, erosion=args.erosion, lr=args.lr, n_iters=args.n_iters)
+    settings |= {"loss": args.loss} if args.loss != "paper" else {}  # a table says what is not as usual
 
     def report(title, pictures, figure=None, keep=1, side=None):
         measured = measure(title, pictures, model, keep, **settings)
@@ -236,7 +240,7 @@ def main():
             size = args.times * args.size
             drawn = scenes(args.scenes, size, kind, args.seed, device)
             if args.optimisers:
-                same = dict(smallest_scale=args.size, erosion=args.erosion)
+                same = {name: value for name, value in settings.items() if name in SHARED}
                 print(f"\n{compare_optimisers(f'drawn scenes of {size} px, {kind} holes', drawn, model, **same)}\n")
                 continue
             report(f"drawn scenes of {size} px, {kind} holes", drawn, "effect" if kind == args.masks[-1] else None)
@@ -244,7 +248,7 @@ def main():
             report(f"holes in {len(BUILT_IN)} photos, {kind}", photos(args.photos, kind, args.seed, device))
     if args.photos:
         report("a sky, a table and a wall in photos", places(device), "photos", keep=len(PLACES), side=240)
-    shared = {name: value for name, value in settings.items() if not args.optimisers or name in ("smallest_scale", "erosion")}
+    shared = {name: value for name, value in settings.items() if not args.optimisers or name in SHARED}
     print(f"{args.network}, {made_with(model, seed=args.seed, **shared)}")
 
 

@@ -8,7 +8,7 @@ import torch
 from conftest import picture
 from skimage.metrics import structural_similarity
 
-from refine_lib import load_network, random_scenes, stroke_masks
+from refine_lib import load_network, model_card, random_scenes, stroke_masks
 from refine_lib.metrics import MEASURES, fraction, gain, gradient_energy, hole_l1, interval, l1, lead, seam_contrast, ssim
 from refine_lib.model_card import PLACES, SMALL_WAYS, WAYS, biharmonic, figure_of, main, measure, photos, places, scenes
 from refine_lib.photos import BUILT_IN, load_photo
@@ -164,6 +164,15 @@ def test_optimisers_are_compared_with_the_papers(monkeypatch, capsys):
     losses = {row[1]: float(row[2]) for row in rows}
     assert losses["Polyak, 5 updates"] < losses["Adam, 15 updates, lr 0.002"]
     assert "- Polyak, 5 updates: L1 below Adam, 15 updates, lr 0.002 by" in printed
+    assert "smallest_scale 64, erosion 3, CPU" in printed  # the paper's loss
+
+
+def test_the_loss_can_be_chosen(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(model_card, "compare_optimisers", lambda *_, **settings: seen.append(settings))
+    monkeypatch.setattr(sys, "argv", "evaluate --optimisers --loss code --scenes 1 --times 2".split())
+    main()
+    assert seen == [dict(smallest_scale=64, erosion=15, loss="code")] and "erosion 15, loss code, " in capsys.readouterr().out
 
 
 def test_the_command_prints_a_table_and_writes_a_figure(tmp_path):
