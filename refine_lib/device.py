@@ -5,6 +5,8 @@ import functools
 import os
 import re
 import sys
+import threading
+import weakref
 from pathlib import Path
 
 import torch
@@ -100,16 +102,42 @@ def return_free_memory():
         trim(0)
 
 
-def keep_freed_memory(keep):
-    """Whether freed tensors of 0.5 to 32 MB stay with the process for what comes next, where the C library is glibc.
+# What becomes of freed memory: mallopt's M_MMAP_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, the most frugal first.
+FREED_MEMORY = {
+    "given back": (65536, 2**19, 2**19),  # but for less than 0.5 MB
+    "kept": (0, 2**25, -1),  # however large; in threads other than the main one up to 64 MB
+    "kept up to 32 MB": (65536, 2**25, 2**26),  # where glibc goes by itself in a process with large tensors
+}
+_wishes, _wishes_lock = weakref.WeakKeyDictionary(), threading.Lock()
 
-    Kept, memory need not be asked for again, which is up to twice as fast; but new tensors do not quite fit into the gaps, so
-    that a process holds more than is in use (``memory.SCATTERED``). What a process had set itself cannot be read, and is lost.
+
+def wish_for_freed_memory(run, how):
+    """What becomes of the memory of freed tensors while a run goes on, where the C library is glibc.
+
+    Kept, memory need not be asked for again and be cleared by the system, which is up to twice as fast; but new tensors do not
+    quite fit into the gaps, so that a process holds more than is in use (``memory.SCATTERED``). There is one way for the whole
+    process: of the runs that go on the most frugal wish counts, after the last one memory is kept up to 32 MB. What a process
+    had set itself cannot be read, and is lost.
+
+    Args:
+        run: an object that stands for the run.
+        how: of ``FREED_MEMORY``; None when the run is over.
+
+    Returns:
+        Whether the run has, or had, a wish that could be granted.
     """
     mallopt = getattr(_c_library(), "mallopt", None)
-    if mallopt is not None:
-        mallopt(-3, 32 * 2**20 if keep else 2**19)  # M_MMAP_THRESHOLD; 32 MB is the most that glibc itself takes it to
-        mallopt(-1, 64 * 2**20 if keep else 2**19)  # M_TRIM_THRESHOLD
+    if mallopt is None:
+        return False
+    with _wishes_lock:
+        if _wishes.pop(run, how) is None:
+            return False
+        if how is not None:
+            _wishes[run] = how
+        chosen = min(_wishes.values(), key=list(FREED_MEMORY).index, default="kept up to 32 MB")
+        for name, value in zip((-4, -3, -1), FREED_MEMORY[chosen], strict=True):
+            mallopt(name, value)
+    return True
 
 
 @functools.cache

@@ -5,7 +5,7 @@ import warnings
 
 import torch
 
-from refine_lib.device import keep_freed_memory, return_free_memory
+from refine_lib.device import return_free_memory, wish_for_freed_memory
 from refine_lib.memory import AT_ONCE, SCATTERED, available_memory, bytes_per_pixel, in_words
 from refine_lib.probe import device_of
 from refine_lib.speed import checkpointed, first_dealt_out, is_list_of_layers, sped_up
@@ -21,8 +21,8 @@ class ShortOfMemory(UserWarning):
 class Plans:
     """The ways to compute a run, fastest first; ``model`` and ``words`` are those of the one that is taken.
 
-    Each plan takes less memory and more time than the one before: the network as it is sped up; freed memory given back at once
-    (on a CPU); the rear in segments whose insides are computed twice; on a GPU at last the CPU.
+    Each plan takes less memory and more time than the one before: the network as it is sped up (on a CPU freed memory is kept);
+    freed memory given back at once (on a CPU); the rear in segments whose insides are computed twice; on a GPU at last the CPU.
 
     Args:
         model, image, mask, speed: as in ``refine_lib.multiscale_inpaint``.
@@ -33,14 +33,11 @@ class Plans:
         self.model, self.words = sped_up(model, speed, whole)
         self.device = device_of(model, image.device)
         self.note = ""
-        self._lean = False
+        self._keeps = False
         self._left = [] if speed == "exact" else self._ways(self.model)
         if speed != "exact" and self.device.type in ("cpu", "cuda") and mask.any():
-            available = available_memory(self.device)
-            if mask.numel() <= SMALL and available >= ROOMY * mask.numel():
-                return
             try:
-                self._pick(mask, available)
+                self._pick(mask)
             except BaseException:
                 self.close()
                 raise
@@ -54,16 +51,20 @@ class Plans:
         counts = [n for n in (2, n_layers) if 1 < n <= n_layers]
         return [(f"rear in {n} segments, computed twice", lambda n=n: checkpointed(model, n)) for n in dict.fromkeys(counts)]
 
-    def _pick(self, mask, available):
+    def _pick(self, mask):
         batch, _, height, width = mask.shape
-        on_cpu = self.device.type == "cpu"
+        available = available_memory(self.device)
+        self._keeps = self.device.type == "cpu" and wish_for_freed_memory(self, "kept")
+        if mask.numel() <= SMALL and available >= ROOMY * mask.numel():
+            return
         while True:
             needed = batch * height * width * bytes_per_pixel(self.model, mask)
-            if needed * (SCATTERED if on_cpu else AT_ONCE) <= available:
+            if needed * (SCATTERED if self._keeps else AT_ONCE) <= available:
                 return
-            if on_cpu and not self._lean:
-                keep_freed_memory(False)
-                self._lean, self.words = True, f"{self.words}, freed memory given back at once"
+            if self._keeps:
+                wish_for_freed_memory(self, "given back")
+                return_free_memory()
+                self._keeps, self.words = False, f"{self.words}, freed memory given back at once"
             if needed * AT_ONCE <= available:
                 return
             if not self._next():
@@ -99,9 +100,8 @@ class Plans:
         warnings.warn(note, ShortOfMemory, stacklevel=stacklevel)
 
     def close(self):
-        """Lets the process keep freed memory again."""
-        if self._lean:
-            keep_freed_memory(True)
+        """Gives back what memory the run has kept."""
+        if wish_for_freed_memory(self, None):
             return_free_memory()
 
 

@@ -62,7 +62,9 @@ def _made_of(model, precision, whole):
 def _checked(model, faster, done):
     """The faster network; the given one where they differ on a small picture, since layers may do what nobody expects."""
     image, mask = small_picture(model, seed=0)
-    wanted, tolerance = model(image, mask) * mask, 0.1 if "bfloat16" in done else 1e-3
+    wanted = model(image, mask) * mask
+    tolerance = 1e-3 if image.device.type == "cpu" else 1e-2  # a GPU may compute convolutions in TF32 and products not
+    tolerance = 0.1 if "bfloat16" in done else tolerance
     try:
         found = faster(image, mask) * mask
     except (RuntimeError, TypeError, ValueError):

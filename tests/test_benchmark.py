@@ -114,10 +114,10 @@ def test_operations_and_bytes_are_counted():
     assert work.flops == 2 * round(2.5 * 192 * np.log2(192) * 6)
 
 
-def test_a_line_through_the_origin():
-    assert benchmark.line_through([1, 2, 4], [2, 4, 8]) == (2.0, 0.0)
-    slope, off = benchmark.line_through([1, 2], [1, 4])
-    assert slope == 1.5 and off == pytest.approx(1 / 3)
+def test_the_line_of_points():
+    assert benchmark.line_of([1, 2, 4], [3, 5, 9]) == pytest.approx((1, 2, 0), abs=1e-9)
+    start, slope, off = benchmark.line_of([1, 2, 4], [3, 5, 18])
+    assert off == pytest.approx(max(abs((start + slope * x) / y - 1) for x, y in ((1, 3), (2, 5), (4, 18)))) and off > 0.1
 
 
 def test_the_command_prints_a_table_and_writes_its_numbers(tmp_path, monkeypatch, capsys):

@@ -229,7 +229,7 @@ def test_it_works_where_gradients_are_off(tiny):
 
 def test_a_rate_beyond_all_measure_is_named(tiny_single):
     image, mask = picture(32, 32, dtype=torch.float32)
-    with pytest.raises(FloatingPointError, match="lr is 3e.37, try a smaller one"):
+    with pytest.raises(FloatingPointError, match="lr is 3e.37: with Adam, try a smaller one"):
         multiscale_inpaint(image, mask, tiny_single, **FAST | {"lr": 3e37})
 
 
