@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
+import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, shape_wrapper
@@ -178,7 +179,8 @@ def generator_of(name):
 
 @dataclass
 class Machine:
-    """What a device can do at the best: operations a second in products of float32 matrices, bytes a second in a copy."""
+    """What a device can do at the best: operations a second in float32, in a product of matrices or a convolution, whichever is
+    the faster, and bytes a second in a copy."""
 
     flops_per_second: float
     bytes_per_second: float
@@ -188,8 +190,12 @@ class Machine:
         size = 8192 if device.type == "cuda" else 2048
         a, b = torch.rand(2, size, size, device=device)
         source, target = torch.rand(2, 2**26, device=device)
-        product, copy = (_fastest(call, device) for call in (lambda: a @ b, lambda: target.copy_(source)))
-        return cls(2 * size**3 / product, 2 * source.nbytes / copy)
+        picture, weight = torch.rand(1, 256, size // 32, size // 32, device=device), torch.rand(256, 256, 3, 3, device=device)
+        picture, weight = (t.contiguous(memory_format=torch.channels_last) for t in (picture, weight))
+        calls = lambda: a @ b, lambda: F.conv2d(picture, weight), lambda: target.copy_(source)
+        product, convolution, copy = (_fastest(call, device, n=25) for call in calls)
+        n_products = 256 * 256 * 9 * (size // 32 - 2) ** 2
+        return cls(max(2 * size**3 / product, 2 * n_products / convolution), 2 * source.nbytes / copy)
 
     def least_seconds(self, flops, traffic):
         return max(flops / self.flops_per_second, traffic / self.bytes_per_second)
@@ -444,7 +450,7 @@ def main():
 def _findings(rows, machine, by_updates):
     """What the numbers say, in sentences."""
     rate, bandwidth = machine.flops_per_second / 1e9, machine.bytes_per_second / 1e9
-    yield f"- machine: {rate:.0f} GFLOP/s in float32 products, {bandwidth:.1f} GB/s in a copy"
+    yield f"- machine: {rate:.0f} GFLOP/s in float32, in a product or a convolution, {bandwidth:.1f} GB/s in a copy"
     for who in (OURS, MIXED, THEIRS):
         found = [row.differences[who] for row in rows if who in row.differences]
         if found:

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from refine_lib.featuremap import Featuremap
 from refine_lib.loss import bounding_box
-from refine_lib.networks.fused import FusedBlocks, factor_and_shift
+from refine_lib.networks.fused import FusedBlocks, FusedHead, factor_and_shift
 from refine_lib.networks.lama import FourierLayer, FourierUnit, JoinLocalAndGlobal, LamaGenerator
 from refine_lib.probe import small_picture
 from refine_lib.split import NamedSplitNetwork, SplitNetwork
@@ -146,13 +146,13 @@ def _drop_folded(module):
 
 
 def fused(model, precision=None):
-    """The network with LaMa's residual blocks behind the cut as ``FusedBlocks``.
+    """The network with LaMa's residual blocks behind the cut as ``FusedBlocks``, its last three layers as a ``FusedHead``.
 
     The answer is the same but for rounding (float64: 1e-12 of it), the gradient needs a byte where it kept many numbers.
 
     Args:
         model: a split network that is a list of layers.
-        precision: of the blocks' convolutions, as in ``FusedBlocks``.
+        precision: of the convolutions in them, as in ``FusedBlocks``.
 
     Returns:
         Another split network, which shares the other layers of the given one.
@@ -166,6 +166,8 @@ def fused(model, precision=None):
         layers += [FusedBlocks(run, precision)] * bool(run)
         layers += [layer] * (layer is not None)
         run = []
+    if len(layers) - model.at >= 3 and FusedHead.can_hold(*layers[-3:]):
+        layers[-3:] = [FusedHead(*layers[-3:-1], precision)]
     return _with_layers(model, layers)
 
 
@@ -230,9 +232,9 @@ def _join_of(model):
         return None
     behind = [type(layer) for layer in model.layers[found[0] + 1 :]]
     behind = [kind for kind in behind if kind is not nn.Identity]  # what was folded
-    double, head = [nn.ConvTranspose2d, nn.BatchNorm2d, nn.ReLU], [nn.ReflectionPad2d, nn.Conv2d, nn.Sigmoid]
-    decoder = 3 * double + head
-    return found[0] if behind in (decoder, [kind for kind in decoder if kind is not nn.BatchNorm2d]) else None
+    doubles = [nn.ConvTranspose2d, nn.BatchNorm2d, nn.ReLU], [nn.ConvTranspose2d, nn.ReLU]
+    heads = [nn.ReflectionPad2d, nn.Conv2d, nn.Sigmoid], [FusedHead]
+    return found[0] if behind in [3 * double + head for double in doubles for head in heads] else None
 
 
 class AroundHole(SplitNetwork):

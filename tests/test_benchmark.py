@@ -125,7 +125,7 @@ def test_the_command_prints_a_table_and_writes_its_numbers(tmp_path, monkeypatch
     monkeypatch.setattr(sys, "argv", command.split())
     benchmark.main()
     printed = capsys.readouterr().out
-    assert printed.startswith("| px | levels | s | MB |") and "GFLOP/s in float32 products" in printed
+    assert printed.startswith("| px | levels | s | MB |") and "GFLOP/s in float32, in a product or a convolution" in printed
     assert "mini-lama, 1 updates a level, seed 1, median of 1 run, " in printed
     numbers = json.loads((tmp_path / "a.json").read_text())
     (row,) = numbers["rows"]

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from refine_lib import AOTGenerator, LamaGenerator, multiscale_inpaint, split_network
 from refine_lib.featuremap import as_leaves
 from refine_lib.memory import Tensors
-from refine_lib.networks.fused import FusedBlocks, _fourier_matrices
+from refine_lib.networks.fused import FusedBlocks, FusedHead
 from refine_lib.speed import around_hole, checkpointed, folded, fused, sped_up
 
 NETWORKS = {
@@ -103,7 +103,7 @@ def test_blocks_keep_a_byte_where_they_kept_many_numbers():
     assert kept[1] < 0.1 * kept[0]
 
 
-@pytest.mark.parametrize("size", [(7, 9), (8, 8), (12, 10), (16, 5), (6, 41), (42, 8)])  # from 41 on by FFT
+@pytest.mark.parametrize("size", [(7, 9), (8, 8), (12, 10), (16, 5), (6, 41), (42, 8)])
 def test_fused_blocks_have_the_blocks_answer_and_gradient(size):
     blocks = split_network(fill_by_formula(LamaGenerator(ngf=4, n_blocks=3))).layers[5:8]
     for module in blocks.modules():
@@ -117,6 +117,38 @@ def test_fused_blocks_have_the_blocks_answer_and_gradient(size):
         answers.append([*out, *torch.autograd.grad(total, z)])
     for wanted, found in zip(*answers, strict=True):
         assert (found - wanted).abs().max() < 1e-12 * wanted.abs().max()
+
+
+HEADS = {"7 x 7": (7, 3), "3 x 3": (3, 1), "padded too little": (5, 1), "1 x 1": (1, 2)}
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("size", [(12, 20), (10, 13), (8, 8)])
+def test_a_fused_head_has_the_answer_and_gradient_of_its_layers(name, size):
+    side, n_pad = HEADS[name]
+    layers = nn.Sequential(nn.ReflectionPad2d(n_pad), nn.Conv2d(5, 3, side), nn.Sigmoid()).double().requires_grad_(False)
+    assert FusedHead.can_hold(*layers)
+    x, answers = torch.randn(2, 5, *size, dtype=torch.float64, requires_grad=True), []
+    for network in (layers, FusedHead(*layers[:2])):
+        out = network(x)
+        total = (out * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum()
+        answers.append((out, *torch.autograd.grad(total, x)))
+    for wanted, found in zip(*answers, strict=True):
+        assert found.shape == wanted.shape and (found - wanted).abs().max() < 1e-12 * wanted.abs().max()
+
+
+def test_a_head_keeps_its_prediction_alone_and_other_heads_stay_as_they_are():
+    layers = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(16, 3, 7), nn.Sigmoid()).double().requires_grad_(False)
+    x, head = torch.rand(1, 16, 32, 32, dtype=torch.float64, requires_grad=True), FusedHead(*layers[:2])
+    with Tensors() as tensors:
+        prediction = head(x)
+        assert tensors.held == prediction.nbytes
+    pad, last = nn.ReflectionPad2d(3), nn.Sigmoid()
+    for other in (nn.Conv2d(4, 3, 7, stride=2), nn.Conv2d(4, 3, 7, padding=1), nn.Conv2d(4, 3, (7, 5)), nn.Conv2d(4, 3, 6)):
+        assert not FusedHead.can_hold(pad, other, last)
+    assert not FusedHead.can_hold(pad, nn.Conv2d(4, 3, 7, bias=False), last)
+    assert not FusedHead.can_hold(nn.ReflectionPad2d((3, 3, 2, 3)), nn.Conv2d(4, 3, 7), last)
+    assert not FusedHead.can_hold(pad, nn.Conv2d(4, 3, 7), nn.Tanh())
 
 
 HOLES = {"corner": (0, 9, 0, 9), "middle": (40, 60, 30, 33), "edge": (90, 99, 50, 100), "all": (0, 99, 0, 101)}
@@ -190,18 +222,15 @@ def test_networks_that_cannot_be_folded_are_run_as_they_are(name):
         assert (found - wanted).abs().max() < 1e-12 * wanted.abs().max()
 
 
-@pytest.mark.parametrize(("whole", "side"), [(False, 400), (True, 400), (False, 64)])  # from 328 px on by FFT
+@pytest.mark.parametrize(("whole", "side"), [(False, 400), (True, 400), (False, 64)])
 def test_in_mixed_precision_every_convolution_is_in_bfloat16_and_no_fourier_transform(whole, side):
     model, (image, mask) = split_network(NETWORKS["fourier"]()).float(), picture(side, side, dtype=torch.float32)
-    rows = _fourier_matrices((8, 8), torch.float32)[0]
     seen = []
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, call, types, args=(), kwargs=None):
             if "convolution" in str(call) or "fft" in str(call):
                 seen.append(("fft" if "fft" in str(call) else "convolution", args[0].dtype))
-            if "bmm" in str(call) and side == 64 and args[0].shape[-2:] == rows.shape:
-                seen.append(("matrix", args[0].dtype))
             return call(*args, **(kwargs or {}))
 
     leaves, z = as_leaves(sped_up(model, "mixed", whole)[0].front(image, mask))
@@ -209,8 +238,7 @@ def test_in_mixed_precision_every_convolution_is_in_bfloat16_and_no_fourier_tran
         prediction = sped_up(model, "mixed", whole)[0].rear(z)
         prediction.sum().backward()
     assert prediction.dtype == leaves[0].grad.dtype == torch.float32
-    transforms = {("fft", torch.float32), ("fft", torch.complex64)} if side == 400 else {("matrix", torch.float32)}
-    assert set(seen) == {("convolution", torch.bfloat16)} | transforms
+    assert set(seen) == {("convolution", torch.bfloat16), ("fft", torch.float32), ("fft", torch.complex64)}
 
 
 def test_what_was_made_of_a_network_is_made_again_when_its_weights_change():
