@@ -17,10 +17,10 @@ MEASURED = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_holes_are_as_large_as_lamas(kind):
-    shares = np.array([brush_mask(kind, 128, seed).mean().item() for seed in range(300)])
+    shares = np.array([brush_mask(kind, 128, seed).mean().item() for seed in range(600)])
     mean, deviation, quartiles = MEASURED[kind]
     # Four standard errors of both samples together; quartiles scatter more than means, by about 1.4.
-    error = 4 * deviation * (1 / 300 + 1 / 1000) ** 0.5
+    error = 4 * deviation * (1 / 600 + 1 / 1000) ** 0.5
     assert shares.mean() == pytest.approx(mean, abs=error)
     assert shares.std() == pytest.approx(deviation, abs=error)
     assert np.quantile(shares, (0.25, 0.5, 0.75)) == pytest.approx(quartiles, abs=1.6 * error)

@@ -159,6 +159,8 @@ def test_a_lesson_that_raises_is_reported(tmp_path):
     nbformat.write(notebook_of("1 / 0"), path)
     with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
         execute(path)
+    run = subprocess.run([sys.executable, "-m", "refine_lib.lessons", path], capture_output=True, text=True)
+    assert run.returncode == 1 and "did not run to its end" in run.stderr and "ZeroDivisionError" in run.stderr
 
 
 def test_a_figure_that_was_not_drawn_is_named():

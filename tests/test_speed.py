@@ -147,7 +147,8 @@ def test_a_head_keeps_its_prediction_alone_and_other_heads_stay_as_they_are():
     for other in (nn.Conv2d(4, 3, 7, stride=2), nn.Conv2d(4, 3, 7, padding=1), nn.Conv2d(4, 3, (7, 5)), nn.Conv2d(4, 3, 6)):
         assert not FusedHead.can_hold(pad, other, last)
     assert not FusedHead.can_hold(pad, nn.Conv2d(4, 3, 7, bias=False), last)
-    assert not FusedHead.can_hold(nn.ReflectionPad2d((3, 3, 2, 3)), nn.Conv2d(4, 3, 7), last)
+    for other in (nn.ReflectionPad2d((3, 3, 2, 3)), nn.ReflectionPad2d(0)):
+        assert not FusedHead.can_hold(other, nn.Conv2d(4, 3, 7), last)
     assert not FusedHead.can_hold(pad, nn.Conv2d(4, 3, 7), nn.Tanh())
 
 

@@ -208,11 +208,12 @@ class FusedHead(nn.Module):
     def can_hold(pad, convolution, last):
         """Whether three layers can be fused: equal padding to all sides, a plain convolution with an odd kernel, a sigmoid."""
         kinds = type(pad), type(convolution), type(last)
-        if kinds != (nn.ReflectionPad2d, nn.Conv2d, nn.Sigmoid) or len(set(pad.padding)) > 1 or convolution.bias is None:
+        if kinds != (nn.ReflectionPad2d, nn.Conv2d, nn.Sigmoid) or convolution.bias is None:
             return False
         side = convolution.kernel_size[0]
         plain = convolution.stride == convolution.dilation == (1, 1) and convolution.groups == 1
-        return plain and convolution.padding == (0, 0) and convolution.kernel_size == (side, side) and side % 2 == 1
+        plain = plain and convolution.padding == (0, 0) and pad.padding[0] > 0 and len(set(pad.padding)) == 1
+        return plain and convolution.kernel_size == (side, side) and side % 2 == 1
 
 
 class _Head(torch.autograd.Function):
@@ -242,7 +243,10 @@ def _by_fours(weight):
 
 
 def _gather(x):
-    """(B, C, H, W) -> (B, 4 C, H / 2, W / 2), both channels last: each 2 x 2 pixels as one, in the order row, column, C."""
+    """(B, C, H, W) -> (B, 4 C, H / 2, W / 2), both channels last: each 2 x 2 pixels as one, in the order row, column, C.
+
+    ``F.pixel_unshuffle`` has another order, and in this memory format it eats up on a CPU what the convolution gains.
+    """
     rows = x.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
     return rows.transpose(2, 3).flatten(3).permute(0, 3, 1, 2)
 
