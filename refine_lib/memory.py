@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from refine_lib.device import return_free_memory
+from refine_lib.device import WORTH_GIVING_BACK, return_free_memory
 from refine_lib.featuremap import as_leaves
 from refine_lib.loss import Agreement
 
@@ -66,7 +66,7 @@ def bytes_per_pixel(model, mask=None):
         with Tensors() as tensors, torch.enable_grad():
             agreement = Agreement(image[..., ::2, ::2], F.max_pool2d(hole, 2), (side, side))
             leaves, z = as_leaves(model.front(image, hole))
-            adam = torch.optim.Adam(leaves)
+            adam = torch.optim.Adam(leaves, fused=True)
             for _ in range(2):
                 adam.zero_grad()
                 agreement(model.rear(z)[..., :side, :side]).sum().backward()
@@ -112,7 +112,7 @@ def available_memory(device):
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
-    return_free_memory()
+    return_free_memory(WORTH_GIVING_BACK)
     return int(min(psutil.virtual_memory().available, left_by_container()))
 
 

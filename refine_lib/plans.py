@@ -5,10 +5,10 @@ import warnings
 
 import torch
 
-from refine_lib.device import return_free_memory, wish_for_freed_memory
+from refine_lib.device import WORTH_GIVING_BACK, return_free_memory, wish_for_freed_memory
 from refine_lib.memory import AT_ONCE, SCATTERED, available_memory, bytes_per_pixel, in_words
 from refine_lib.probe import device_of
-from refine_lib.speed import checkpointed, first_dealt_out, is_list_of_layers, sped_up
+from refine_lib.speed import checkpointed, dealt_out, is_list_of_layers, sped_up
 
 SMALL = 512 * 512  # pixels, up to which nobody asks whether they fit ...
 ROOMY = 2**14  # ... where this many bytes are there for each (Big-LaMa took some 12,000 at 512 px)
@@ -47,9 +47,10 @@ class Plans:
         """Other networks that give the same, as pairs (words, function that makes it)."""
         if not is_list_of_layers(model):
             return []
-        n_layers = len(model.layers) - first_dealt_out(model)
-        counts = [n for n in (2, n_layers) if 1 < n <= n_layers]
-        return [(f"rear in {n} segments, computed twice", lambda n=n: checkpointed(model, n)) for n in dict.fromkeys(counts)]
+        n_layers = dealt_out(model)
+        counts = [min(n, n_layers) for n in (2, round(1.5 * n_layers**0.5))]  # few hold much each, many have many ends to keep
+        counts = [n for n in dict.fromkeys(counts) if n]
+        return [(f"rear in segments ({n}), computed twice", lambda n=n: checkpointed(model, n)) for n in counts]
 
     def _pick(self, mask):
         batch, _, height, width = mask.shape
@@ -102,7 +103,7 @@ class Plans:
     def close(self):
         """Gives back what memory the run has kept."""
         if wish_for_freed_memory(self, None):
-            return_free_memory()
+            return_free_memory(WORTH_GIVING_BACK)
 
 
 def _on_the_cpu(model):

@@ -1,9 +1,13 @@
 """What a network must do so that its featuremap can be optimised, tried on a small grey picture before any work is done."""
 
+import weakref
+
 import torch
 
 from refine_lib.checks import dtype_name
 from refine_lib.featuremap import as_leaves, in_place_of
+
+_PASSED = weakref.WeakKeyDictionary()  # the fingerprints of networks that passed: they are not tried again while as they were
 
 
 def check_model(model, dtype, device=None):
@@ -20,7 +24,12 @@ def check_model(model, dtype, device=None):
         raise TypeError(f"model is {dtype_name(weights.dtype)} and image is {dtype_name(dtype)}; {wanted}")
     if weights is not None and device is not None and weights.device != device:
         raise ValueError(f"model is on {weights.device} and image on {device}; expected the same device")
-    check_gradient(model, dtype)
+    _refuse_inference_mode()
+    fingerprint = model.fingerprint() if hasattr(model, "fingerprint") else None
+    if fingerprint is None or _PASSED.get(model) != (fingerprint, dtype):
+        check_gradient(model, dtype)
+    if fingerprint is not None:
+        _PASSED[model] = fingerprint, dtype
 
 
 def device_of(model, default):

@@ -169,7 +169,7 @@ def predict_and_refine(
     reads_at_once = image.device.type == "cpu"  # elsewhere to read a number is to wait for the device
     with torch.no_grad():
         leaves, z = as_leaves(model.front(image, mask))
-    moves = torch.optim.Adam(leaves, lr=lr) if optimizer == "adam" else Polyak(leaves, n_iters)
+    moves = torch.optim.Adam(leaves, lr=lr, fused=True) if optimizer == "adam" else Polyak(leaves, n_iters)
     for iteration in range(n_iters + 1):
         with torch.set_grad_enabled(iteration < n_iters):
             with_padding = model.rear(z)

@@ -34,12 +34,11 @@ def sped_up(model, speed="auto", whole=False):
         (split network, what was done in words). The network as it is where the wrappers change what it gives for a small
         picture, or do not know it. Weights that were changed through ``.data`` are not seen to have changed.
     """
-    if speed == "exact" or type(model) is not SplitNetwork:
+    fingerprint = model.fingerprint() if speed != "exact" and isinstance(model, SplitNetwork) else None
+    if fingerprint is None:
         return model, "as it is"
-    state = (model.at, model.hole_value, model.value_range, model.multiple, *map(id, model.modules()))
-    state += tuple((t.data_ptr(), t._version) for t in (*model.parameters(), *model.buffers()))
-    if _MADE.get(model, (None,))[0] != state:
-        _MADE[model] = state, {}
+    if _MADE.get(model, (None,))[0] != fingerprint:
+        _MADE[model] = fingerprint, {}
     made = _MADE[model][1]
     if (speed, whole) not in made:
         made[speed, whole] = _checked(model, *_made_of(model, torch.bfloat16 if speed == "mixed" else None, whole))
@@ -264,11 +263,11 @@ def checkpointed(model, n_segments):
     """The network with its rear in segments, of which only the ends are kept for the gradient; the rest is computed again.
 
     The answer is the same, bit for bit. The rear is run twice in an iteration; memory falls towards that of one segment. Of a
-    network that decodes around the hole it is the decoder that is dealt out: its fused blocks keep little.
+    network that decodes around the hole it is the layers before the decoder that are dealt out: those hold the most.
 
     Args:
         model: a split network that is a list of layers.
-        n_segments: 1 or more; the layers of the rear are dealt out evenly.
+        n_segments: 1 or more; ``dealt_out(model)`` layers are dealt out evenly.
 
     Returns:
         Another split network, which shares the weights of the given one.
@@ -278,20 +277,21 @@ def checkpointed(model, n_segments):
         ValueError: where there are not as many layers.
     """
     _check_list(model)
-    start = first_dealt_out(model)
-    rear = list(model.layers[start:])
-    if not isinstance(n_segments, int) or not 1 <= n_segments <= len(rear):
-        raise ValueError(f"n_segments is {n_segments!r}; expected 1 to {len(rear)}, the layers of the rear")
-    ends = [round(i * len(rear) / n_segments) for i in range(n_segments + 1)]
-    segments = [Segment(*rear[start:end]) for start, end in zip(ends, ends[1:], strict=False)]
+    layers, start, n_layers = list(model.layers), model.at, dealt_out(model)
+    if not isinstance(n_segments, int) or not 1 <= n_segments <= n_layers:
+        raise ValueError(f"n_segments is {n_segments!r}; expected 1 to {n_layers}, the layers of the rear")
+    ends = [start + round(i * n_layers / n_segments) for i in range(n_segments + 1)]
+    segments = [Segment(*layers[first:last]) for first, last in zip(ends, ends[1:], strict=False)]
     changed = copy.copy(model)
-    changed._modules = {**model._modules, "layers": nn.Sequential(*model.layers[:start], *segments)}
+    changed._modules = {**model._modules, "layers": nn.Sequential(*layers[:start], *segments, *layers[start + n_layers :])}
+    if isinstance(model, AroundHole):
+        changed.join = start + n_segments
     return changed
 
 
-def first_dealt_out(model):
-    """The index of the first layer that ``checkpointed`` puts into a segment."""
-    return model.join + 1 if isinstance(model, AroundHole) else model.at
+def dealt_out(model):
+    """How many layers behind the cut ``checkpointed`` puts into segments."""
+    return (model.join if isinstance(model, AroundHole) else len(model.layers)) - model.at
 
 
 class Segment(nn.Sequential):

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from refine_lib import LamaGenerator, load_network, split_network
+from refine_lib import LamaGenerator, load_network, probe, split_network
 from refine_lib.featuremap import as_leaves
+from refine_lib.probe import check_model
+from refine_lib.split import SplitNetwork
 
 GENERATORS = {ratio: fill_by_formula(LamaGenerator(ngf=4, n_blocks=2, ratio=ratio)) for ratio in (0.75, 0.5, 0.0)}
 N_LAYERS = len(GENERATORS[0.75].model)
@@ -161,6 +163,35 @@ def test_a_network_whose_units_are_all_dead_is_no_broken_one():
     nn.init.constant_(dead[0].bias, -100.0)
     assert split_network(dead, at=1).at == 1
     assert split_network(fill_by_formula(LamaGenerator(ngf=4, n_blocks=18))).at == 5
+
+
+def test_a_network_is_tried_once_while_it_stays_as_it_is(monkeypatch):
+    model, tried = split_network(LamaGenerator(ngf=4, n_blocks=1)), []
+    monkeypatch.setattr(probe, "check_gradient", lambda *args: tried.append(args))
+    for _ in range(3):
+        check_model(model, torch.float32)
+    assert len(tried) == 1
+    with torch.no_grad():
+        model.layers[1].ffc.convl2l.weight.mul_(2)
+    check_model(model, torch.float32)
+    model.at += 1
+    check_model(model, torch.float32)
+    check_model(model.double(), torch.float64)
+    assert len(tried) == 4
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="inference_mode"):
+        check_model(model, torch.float64)
+
+
+def test_a_network_that_cannot_tell_whether_it_changed_is_tried_each_time(monkeypatch):
+    class Mine(SplitNetwork):
+        pass
+
+    model, tried = split_network(LamaGenerator(ngf=4, n_blocks=1)), []
+    model.__class__ = Mine
+    monkeypatch.setattr(probe, "check_gradient", lambda *args: tried.append(args))
+    for _ in range(3):
+        check_model(model, torch.float32)
+    assert len(tried) == 3 and model.fingerprint() is None
 
 
 def test_inference_mode_is_named():

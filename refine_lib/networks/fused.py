@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from refine_lib.networks.lama import FourierBlock
+from refine_lib.networks.products import add_product, convolve, convolve_back, product
 
 
 class FusedBlocks(nn.Module):
@@ -45,32 +46,31 @@ class FusedBlocks(nn.Module):
 
 
 class _Blocks(torch.autograd.Function):
-    """x + layer2(layer1(x)), block after block."""
+    """x + layer2(layer1(x)), block after block, with local and global channels together."""
 
     @staticmethod
     def forward(ctx, local, global_, layers):
-        local, global_ = (t.contiguous(memory_format=torch.channels_last) for t in (local, global_))
-        ctx.layers, kept = layers, []
+        x, kept = _together(local, global_), []
         for first, second in zip(layers[::2], layers[1::2], strict=True):
-            between, passed = first.forward(local, global_)
-            change, passed_2 = second.forward(*between)
-            local, global_ = local + change[0], global_ + change[1]
+            between, passed = first.forward(x)
+            change, passed_2 = second.forward(between)
+            x = x + change
             if any(ctx.needs_input_grad):
                 kept += [*passed, *passed_2]
+        ctx.layers, ctx.n_local = layers, local.shape[1]
         ctx.save_for_backward(*kept)
-        return local, global_
+        return x[:, : ctx.n_local], x[:, ctx.n_local :]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, local, global_):
-        kept = list(ctx.saved_tensors)
+        gradient, kept = _together(local, global_), list(ctx.saved_tensors)
         for first, second in zip(ctx.layers[-2::-2], ctx.layers[::-2], strict=True):
-            *kept, a, b, c, d = kept
-            change = second.backward(local, global_, (a, b, c, d))
-            *kept, a, b, c, d = kept
-            change = first.backward(*change, (a, b, c, d))
-            local, global_ = local + change[0], global_ + change[1]
-        return local, global_, None
+            *kept, a, b, c = kept
+            change = second.backward(gradient, (a, b, c))
+            *kept, a, b, c = kept
+            gradient = gradient + first.backward(change, (a, b, c))
+        return gradient[:, : ctx.n_local], gradient[:, ctx.n_local :], None
 
 
 class FusedLayer(nn.Module):
@@ -86,12 +86,13 @@ class FusedLayer(nn.Module):
         local, global_ = factor_and_shift(layer.bn_l), factor_and_shift(layer.bn_g)
         squeezed, mixed = factor_and_shift(spectral.conv1[1]), factor_and_shift(spectral.fu.bn)
         like = ffc.convl2l.weight
-        self.wide = torch.promote_types(precision or like.dtype, torch.float32)  # of the Fourier transforms and of sums
+        self.dtype = precision or like.dtype  # of convolutions and products
+        self.wide = torch.promote_types(self.dtype, torch.float32)  # of the Fourier transforms and of sums
 
-        def keep(name, weight, factor=None, matrix=False):
+        def keep(name, weight, factor=None):
             weight = weight.cpu().double() * (1 if factor is None else factor.view(-1, *[1] * (weight.ndim - 1)))
-            weight = weight.flatten(1) if matrix else weight
-            weight = weight.to(dtype=precision or like.dtype, device=like.device)
+            weight = weight.flatten(1) if weight.shape[2:] == (1, 1) else weight
+            weight = weight.to(dtype=self.dtype, device=like.device)
             weight = weight.contiguous(memory_format=torch.channels_last) if weight.ndim == 4 else weight
             self.register_buffer(name, weight, persistent=False)
 
@@ -101,39 +102,43 @@ class FusedLayer(nn.Module):
         keep("from_global", ffc.convg2l.weight, local[0])
         keep("squeeze", spectral.conv1[0].weight, squeezed[0])
         keep("squeeze_bias", squeezed[1])
-        keep("mix", spectral.fu.conv_layer.weight, mixed[0], matrix=True)  # so that no memory format is forced on it
+        keep("mix", spectral.fu.conv_layer.weight, mixed[0])
         keep("mix_bias", mixed[1])
         keep("widen", spectral.conv2.weight, global_[0])
 
-    def forward(self, local, global_):
-        local, global_ = local.to(self.bias.dtype), global_.to(self.bias.dtype)
-        both = F.conv2d(_pad(local), self.from_local, self.bias)
-        local_out = F.conv2d(_pad(global_), self.from_global)
-        local_out = local_out.add_(both[:, : self.n_local]).relu_()
+    def forward(self, x):
+        x = x.to(self.dtype)
+        out = self._convolve(_pad(x))
+        squeezed = product(self.squeeze, x[:, self.n_local :], self.squeeze_bias).relu_().to(self.wide)
+        spectrum = product(self.mix, _spectrum(squeezed).to(self.dtype), self.mix_bias).relu_()
+        seen = _picture(spectrum.to(self.wide), squeezed.shape).add_(squeezed).to(self.dtype)
+        add_product(out[:, self.n_local :], self.widen, seen)
+        out.relu_()
+        return out, (squeezed.bool(), spectrum.bool(), out.bool())  # of what a ReLU gave this is > 0, in a fifth of the time
 
-        squeezed = F.conv2d(global_, self.squeeze, self.squeeze_bias).relu_().to(self.wide)
-        spectrum = F.conv2d(_spectrum(squeezed).to(self.bias.dtype), self.mix[..., None, None], self.mix_bias).relu_()
-        passed = [squeezed.bool(), spectrum.bool()]  # bool() of what a ReLU gave is > 0, and several times faster on a CPU
-        seen = _picture(spectrum.to(self.wide), squeezed.shape).add_(squeezed)
-        seen = seen.to(self.bias.dtype, memory_format=torch.channels_last)
-        global_out = F.conv2d(seen, self.widen).add_(both[:, self.n_local :]).relu_()
-        return (local_out, global_out), (*passed, local_out.bool(), global_out.bool())
+    def backward(self, gradient, passed):
+        squeezed, spectrum, out = passed
+        gradient = _where(gradient.to(self.dtype), out)
+        to_both = _unpad(self._convolve_back(gradient)).contiguous(memory_format=torch.channels_last)
+        seen = product(self.widen.mT, gradient[:, self.n_local :]).to(self.wide)
+        back = _where(_spectrum(seen), spectrum).to(self.dtype)
+        back = product(self.mix.mT, back).to(self.wide)
+        back = _where(_picture(back, seen.shape).add_(seen), squeezed).to(self.dtype)
+        add_product(to_both[:, self.n_local :], self.squeeze.mT, back)
+        return to_both
 
-    def backward(self, local, global_, passed):
-        squeezed, spectrum, local_out, global_out = passed
-        shape = len(local), len(self.bias), *local.shape[-2:]
-        both = torch.empty(shape, dtype=self.bias.dtype, device=local.device, memory_format=torch.channels_last)
-        local = both[:, : self.n_local].copy_(_where(local, local_out))
-        global_ = both[:, self.n_local :].copy_(_where(global_, global_out))
-        to_local = _unpad(F.conv_transpose2d(both, self.from_local))
-        to_global = _unpad(F.conv_transpose2d(local, self.from_global))
+    def _convolve(self, padded):
+        out = convolve(padded[:, : self.n_local], self.from_local, self.bias)
+        out[:, : self.n_local].add_(convolve(padded[:, self.n_local :], self.from_global))
+        return out
 
-        seen = F.conv_transpose2d(global_, self.widen).to(self.wide)
-        back = _where(_spectrum(seen), spectrum).to(self.bias.dtype)
-        back = F.conv2d(back, self.mix.mT[..., None, None])
-        back = _picture(back.to(self.wide), seen.shape).add_(seen)
-        back = _where(back.contiguous(memory_format=torch.channels_last), squeezed)
-        return to_local, F.conv_transpose2d(back.to(self.bias.dtype), self.squeeze).add_(to_global)
+    def _convolve_back(self, gradient):
+        to_global = convolve_back(gradient[:, : self.n_local], self.from_global)
+        return torch.cat([convolve_back(gradient, self.from_local), to_global], dim=1)
+
+
+def _together(local, global_):
+    return torch.cat([local, global_], dim=1).contiguous(memory_format=torch.channels_last)
 
 
 def _spectrum(x):
