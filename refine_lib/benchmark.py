@@ -460,10 +460,15 @@ def _findings(rows, machine, by_updates):
         off = [row.losses[who] / row.losses[EXACT] - 1 for row in rows if who in row.losses and EXACT in row.losses]
         if off:
             yield f"- last loss of {who} beside exact: {min(off):+.2%} to {max(off):+.2%}"
+    for who in (MIXED, POLYAK):
+        shares = [f"{row.seconds[who] / row.seconds[THEIRS]:.2f}" for row in rows if {who, THEIRS} <= set(row.seconds)]
+        if shares:
+            yield f"- seconds of {who}, of the authors': {', '.join(shares)}"
     updates = [(n + 1, seconds) for n, seconds in by_updates]
-    start, slope, off = line_of(*zip(*updates, strict=True))
-    counts = ", ".join(str(n) for n, _ in updates)
-    yield f"- {rows[0].size} px, {counts} passes a level: {start:.2f} s and {slope:.3f} s a pass, off by at most {off:.0%}"
+    if len(updates) > 2:  # or a line would fit by necessity
+        start, slope, off = line_of(*zip(*updates, strict=True))
+        counts = ", ".join(str(n) for n, _ in updates)
+        yield f"- {rows[0].size} px, {counts} passes a level: {start:.2f} s and {slope:.3f} s a pass, off by at most {off:.0%}"
     if len(rows) > 2:
         start, slope, off = line_of([row.size**2 / 1e6 for row in rows], [row.seconds[OURS] for row in rows])
         yield f"- all sizes: {start:.2f} s and {slope:.1f} s a megapixel, off by at most {off:.0%}"

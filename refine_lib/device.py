@@ -9,6 +9,7 @@ import threading
 import weakref
 from pathlib import Path
 
+import psutil
 import torch
 
 
@@ -95,32 +96,23 @@ def _openmp():
     return None
 
 
-def return_free_memory(least=0):
-    """Gives memory that was freed back to the system, where the C library is glibc, which keeps much of it; else nothing.
-
-    Args:
-        least: bytes; where less than that is to be had, it stays, since to give and to get it back takes time.
-    """
-    count, trim = (getattr(_c_library(), name, None) for name in ("mallinfo2", "malloc_trim"))
-    if count is not None:
-        count.restype = _Freed
-    if trim is not None and (count is None or count().fordblks >= least):
+def return_free_memory():
+    """Gives memory that was freed back to the system, where the C library is glibc, which keeps much of it; else nothing."""
+    trim = getattr(_c_library(), "malloc_trim", None)
+    if trim is not None:
         trim(0)
 
 
-class _Freed(ctypes.Structure):
-    """What glibc's mallinfo2 tells; ``fordblks`` is the bytes that it holds and that nobody uses."""
-
-    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
-    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+def held_memory():
+    """What this process holds of the system's memory, in bytes."""
+    return psutil.Process().memory_info().rss
 
 
 # What becomes of freed memory: mallopt's M_MMAP_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, the most frugal first.
-WORTH_GIVING_BACK = 2**26  # bytes; what glibc keeps by itself in a process with large tensors
 FREED_MEMORY = {
     "given back": (65536, 2**19, 2**19),  # but for less than 0.5 MB
     "kept": (0, 2**25, -1),  # however large; in threads other than the main one up to 64 MB
-    "kept up to 32 MB": (65536, 2**25, WORTH_GIVING_BACK),  # where glibc goes by itself in a process with large tensors
+    "kept up to 32 MB": (65536, 2**25, 2**26),  # where glibc goes by itself in a process with large tensors
 }
 _wishes, _wishes_lock = weakref.WeakKeyDictionary(), threading.Lock()
 

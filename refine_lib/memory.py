@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from refine_lib.device import WORTH_GIVING_BACK, return_free_memory
+from refine_lib.device import return_free_memory
 from refine_lib.featuremap import as_leaves
 from refine_lib.loss import Agreement
 
@@ -102,17 +102,23 @@ class Tensors(TorchDispatchMode):
         self.held -= size
 
 
-def available_memory(device):
+def available_memory(device, exact=True):
     """Memory in bytes that a computation on a device can still take.
 
     On CUDA what is free there, and what torch holds there without using it. Elsewhere what the system has left without
     swapping, and no more than the limit of the container leaves where there is one.
+
+    Args:
+        device: a ``torch.device``, or its name.
+        exact: whether memory that was freed, but is still held for what comes next, is given back to the system first (some
+            milliseconds, and to take it again takes time too); else it is not counted.
     """
     device = torch.device(device)
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
-    return_free_memory(WORTH_GIVING_BACK)
+    if exact:
+        return_free_memory()
     return int(min(psutil.virtual_memory().available, left_by_container()))
 
 

@@ -5,13 +5,14 @@ import warnings
 
 import torch
 
-from refine_lib.device import WORTH_GIVING_BACK, return_free_memory, wish_for_freed_memory
+from refine_lib.device import held_memory, return_free_memory, wish_for_freed_memory
 from refine_lib.memory import AT_ONCE, SCATTERED, available_memory, bytes_per_pixel, in_words
 from refine_lib.probe import device_of
 from refine_lib.speed import checkpointed, dealt_out, is_list_of_layers, sped_up
 
 SMALL = 512 * 512  # pixels, up to which nobody asks whether they fit ...
 ROOMY = 2**14  # ... where this many bytes are there for each (Big-LaMa took some 12,000 at 512 px)
+WORTH_GIVING_BACK = 2**26  # bytes that a run has kept; as many glibc keeps by itself in a process with large tensors
 
 
 class ShortOfMemory(UserWarning):
@@ -33,7 +34,7 @@ class Plans:
         self.model, self.words = sped_up(model, speed, whole)
         self.device = device_of(model, image.device)
         self.note = ""
-        self._keeps = False
+        self._keeps, self._held = False, held_memory()
         self._left = [] if speed == "exact" else self._ways(self.model)
         if speed != "exact" and self.device.type in ("cpu", "cuda") and mask.any():
             try:
@@ -54,10 +55,10 @@ class Plans:
 
     def _pick(self, mask):
         batch, _, height, width = mask.shape
-        available = available_memory(self.device)
         self._keeps = self.device.type == "cpu" and wish_for_freed_memory(self, "kept")
-        if mask.numel() <= SMALL and available >= ROOMY * mask.numel():
+        if mask.numel() <= SMALL and available_memory(self.device, exact=False) >= ROOMY * mask.numel():
             return
+        available = available_memory(self.device)
         while True:
             needed = batch * height * width * bytes_per_pixel(self.model, mask)
             if needed * (SCATTERED if self._keeps else AT_ONCE) <= available:
@@ -103,7 +104,8 @@ class Plans:
     def close(self):
         """Gives back what memory the run has kept."""
         if wish_for_freed_memory(self, None):
-            return_free_memory(WORTH_GIVING_BACK)
+            if held_memory() - self._held >= WORTH_GIVING_BACK:
+                return_free_memory()
 
 
 def _on_the_cpu(model):

@@ -154,7 +154,7 @@ def plans_for(monkeypatch):
     made = []
 
     def make(model, available, height=600, width=500):
-        monkeypatch.setattr(plans, "available_memory", lambda device: available)
+        monkeypatch.setattr(plans, "available_memory", lambda device, exact=True: available)
         mask = torch.zeros(1, 1, height, width)
         mask[..., 100:400, 100:400] = 1
         made.append(Plans(model, torch.zeros(1, 3, height, width), mask))

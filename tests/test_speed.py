@@ -1,5 +1,7 @@
 """Wrappers: the same answer, with less."""
 
+import contextlib
+
 import pytest
 import torch
 from conftest import picture
@@ -260,3 +262,16 @@ def test_segments_out_of_range_are_named(n_segments):
         checkpointed(split_network(NETWORKS["fourier"]()), n_segments)
     with pytest.raises(TypeError, match="expected a split network that is a list of layers"):
         checkpointed(split_network(NETWORKS["aot"](), at="middle.1.gate"), 2)
+
+
+def test_where_there_is_no_cpu_the_fused_layers_have_the_shapes_of_theirs(monkeypatch):
+    """On a device without numbers, which takes the way of a GPU; what they compute there is for tests/test_gpu.py."""
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())  # it does not know that device
+    model = split_network(fill_by_formula(LamaGenerator(ngf=4, n_blocks=2))).float()
+    z = [torch.rand(2, n, 6, 5, device="meta", requires_grad=True) for n in (8, 24)]
+    out = FusedBlocks(model.layers[5:7]).to("meta")(tuple(z))
+    gradients = torch.autograd.grad(sum(t.sum() for t in out), z)
+    assert [t.shape for t in out] == [t.shape for t in z] == [t.shape for t in gradients]
+    x = torch.rand(2, 4, 10, 12, device="meta", requires_grad=True)
+    prediction = FusedHead(*model.layers[-3:-1]).to("meta")(x)
+    assert prediction.shape == (2, 3, 10, 12) and torch.autograd.grad(prediction.sum(), x)[0].shape == x.shape
