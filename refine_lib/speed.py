@@ -256,7 +256,8 @@ class AroundHole(SplitNetwork):
         part = self.layers[self.join + 1 :](seen)
         (height, width), (seen_height, seen_width) = x.shape[-2:], seen.shape[-2:]
         beside = columns.start, width - columns.start - seen_width, rows.start, height - rows.start - seen_height
-        return self._as_picture(F.pad(part, [cell * n for n in beside]), z.size)
+        whole = F.pad(part, [cell * n for n in beside])
+        return whole if z.size is None and self.value_range == (0, 1) else self._as_picture(whole, z.size)
 
 
 def checkpointed(model, n_segments):

@@ -96,8 +96,7 @@ class SplitNetwork(nn.Module):
             raise ValueError(f"the network returns a {type(x).__name__}; expected one tensor (B, 3, H, W)")
         height, width = size or x.shape[-2:]
         low, high = self.value_range
-        x = x[..., :height, :width]
-        return x if (low, high) == (0, 1) else (x - low) / (high - low)
+        return (x[..., :height, :width] - low) / (high - low)
 
     def __repr__(self):
         front, rear, z = self.layers[: self.at], self.layers[self.at :], small_featuremap(self)

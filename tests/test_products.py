@@ -77,3 +77,10 @@ def test_what_is_added_to_must_not_be_a_copy():
     to = random(1, 8, 6, 6, memory_format=torch.channels_last)[..., 1:-1, 1:-1]
     with pytest.raises(RuntimeError, match="view"):
         add_product(to, random(8, 4), random(1, 4, 4, 4))
+
+
+def test_the_product_that_is_looked_for_leaves_the_random_numbers_alone():
+    products._product_of_onednn.cache_clear()
+    before = torch.get_rng_state()
+    products._product_of_onednn()
+    assert torch.equal(torch.get_rng_state(), before)
