@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -26,7 +25,7 @@ from torch.utils.flop_counter import flop_registry, shape_wrapper
 from tqdm.auto import tqdm
 
 from refine_lib.baseline import Baseline
-from refine_lib.device import describe, peak_memory, pick_device, return_free_memory, wish_for_freed_memory
+from refine_lib.device import describe, held_memory, peak_memory, pick_device, return_free_memory, wish_for_freed_memory
 from refine_lib.masks import stroke_masks
 from refine_lib.networks import EMBEDDED
 from refine_lib.networks.lama import LamaGenerator
@@ -366,7 +365,7 @@ def _print_peak(who, name, size, n_iters, device, baseline):
     return_free_memory()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    held = torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
+    held = torch.cuda.memory_allocated(device) if device.type == "cuda" else held_memory()
     found[who]()
     print(max(peak_memory(device) - held, 0))
 

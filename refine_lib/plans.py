@@ -103,9 +103,8 @@ class Plans:
 
     def close(self):
         """Gives back what memory the run has kept."""
-        if wish_for_freed_memory(self, None):
-            if held_memory() - self._held >= WORTH_GIVING_BACK:
-                return_free_memory()
+        if wish_for_freed_memory(self, None) and held_memory() - self._held >= WORTH_GIVING_BACK:
+            return_free_memory()
 
 
 def _on_the_cpu(model):

@@ -234,6 +234,8 @@ def test_in_mixed_precision_every_convolution_is_in_bfloat16_and_no_fourier_tran
         def __torch_dispatch__(self, call, types, args=(), kwargs=None):
             if "convolution" in str(call) or "fft" in str(call):
                 seen.append(("fft" if "fft" in str(call) else "convolution", args[0].dtype))
+            if "mm" in str(call):
+                seen.extend(("product", t.dtype) for t in args)
             return call(*args, **(kwargs or {}))
 
     leaves, z = as_leaves(sped_up(model, "mixed", whole)[0].front(image, mask))
@@ -241,7 +243,8 @@ def test_in_mixed_precision_every_convolution_is_in_bfloat16_and_no_fourier_tran
         prediction = sped_up(model, "mixed", whole)[0].rear(z)
         prediction.sum().backward()
     assert prediction.dtype == leaves[0].grad.dtype == torch.float32
-    assert set(seen) == {("convolution", torch.bfloat16), ("fft", torch.float32), ("fft", torch.complex64)}
+    halves = {("convolution", torch.bfloat16), ("product", torch.bfloat16)}
+    assert set(seen) == halves | {("fft", torch.float32), ("fft", torch.complex64)}
 
 
 def test_what_was_made_of_a_network_is_made_again_when_its_weights_change():
