@@ -85,9 +85,10 @@ class Tensors(TorchDispatchMode):
 
     def __torch_dispatch__(self, call, types, args=(), kwargs=None):
         output = call(*args, **(kwargs or {}))
-        for tensor in tree_leaves(output):
-            if isinstance(tensor, torch.Tensor) and not any(tensor is given for given in args):
-                self._count(tensor.untyped_storage())
+        given = {storage._cdata for storage in _storages_in((args, kwargs))}  # whose views are not made anew
+        for storage in _storages_in(output):
+            if storage._cdata not in given:
+                self._count(storage)
         return output
 
     def _count(self, storage):
@@ -100,6 +101,11 @@ class Tensors(TorchDispatchMode):
     def _freed(self, place, size):
         self._storages.pop(place, None)
         self.held -= size
+
+
+def _storages_in(values):
+    tensors = (leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor))
+    return [t.untyped_storage() for t in tensors if t.layout == torch.strided]  # weights in oneDNN's order tell nothing
 
 
 def available_memory(device, exact=True):

@@ -12,6 +12,7 @@ from refine_lib.speed import checkpointed, dealt_out, is_list_of_layers, sped_up
 
 SMALL = 512 * 512  # pixels, up to which nobody asks whether they fit ...
 ROOMY = 2**14  # ... where this many bytes are there for each (Big-LaMa took some 12,000 at 512 px)
+WORTH_ITS_TIME = 0.95  # share of a faster plan's memory that a slower one may take
 WORTH_GIVING_BACK = 2**26  # bytes that a run has kept; as many glibc keeps by itself in a process with large tensors
 
 
@@ -48,9 +49,9 @@ class Plans:
         """Other networks that give the same, as pairs (words, function that makes it)."""
         if not is_list_of_layers(model):
             return []
-        n_layers = dealt_out(model)
+        n_layers = len(dealt_out(model))
         counts = [min(n, n_layers) for n in (2, round(1.5 * n_layers**0.5))]  # few hold much each, many have many ends to keep
-        counts = [n for n in dict.fromkeys(counts) if n]
+        counts = [n for n in dict.fromkeys(counts) if n > 1]
         return [(f"rear in segments ({n}), computed twice", lambda n=n: checkpointed(model, n)) for n in counts]
 
     def _pick(self, mask):
@@ -58,7 +59,7 @@ class Plans:
         self._keeps = self.device.type == "cpu" and wish_for_freed_memory(self, "kept")
         if mask.numel() <= SMALL and available_memory(self.device, exact=False) >= ROOMY * mask.numel():
             return
-        available = available_memory(self.device)
+        available, least = available_memory(self.device), None
         while True:
             needed = batch * height * width * bytes_per_pixel(self.model, mask)
             if needed * (SCATTERED if self._keeps else AT_ONCE) <= available:
@@ -69,7 +70,10 @@ class Plans:
                 self._keeps, self.words = False, f"{self.words}, freed memory given back at once"
             if needed * AT_ONCE <= available:
                 return
+            if least is None or needed < WORTH_ITS_TIME * least[0]:
+                least = needed, self.model, self.words
             if not self._next():
+                needed, self.model, self.words = least
                 needed = in_words(needed * AT_ONCE)
                 self._say(f"The run needs about {needed} of memory, and {in_words(available)} are there.", stacklevel=5)
                 return

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from refine_lib.featuremap import Featuremap
 from refine_lib.loss import bounding_box
-from refine_lib.networks.fused import FusedBlocks, FusedHead, factor_and_shift
+from refine_lib.networks.fused import FusedBlocks, FusedDecoder, factor_and_shift
 from refine_lib.networks.lama import FourierLayer, FourierUnit, JoinLocalAndGlobal, LamaGenerator
 from refine_lib.probe import small_picture
 from refine_lib.split import NamedSplitNetwork, SplitNetwork
@@ -49,7 +49,7 @@ def _made_of(model, precision, whole):
     faster, done = folded(fused(model, precision)), ["batch norms folded"]
     n_fused = sum(len(layer.layers) // 2 for layer in faster.layers if isinstance(layer, FusedBlocks))
     done += [f"{n_fused} blocks fused"] * bool(n_fused)
-    faster, done = in_channels_last(faster), [*done, "channels last"]
+    faster, done = faster.to(memory_format=torch.channels_last), [*done, "channels last"]  # as in_channels_last, in place
     if not whole and _join_of(faster) is not None:
         faster, done = around_hole(faster), [*done, "decoded around the hole"]
     if precision is not None:  # last, for the others make networks anew
@@ -98,7 +98,8 @@ def folded(model):
     Returns:
         Another split network; the given one is left as it is.
     """
-    model = copy.deepcopy(model)
+    shared = [module for module in model.modules() if isinstance(module, (FusedBlocks, FusedDecoder))]  # without batch norms
+    model = copy.deepcopy(model, {id(module): module for module in shared})
     for module in list(model.modules()):
         if isinstance(module, nn.Sequential):
             for i, (first, second) in enumerate(zip(list(module), list(module)[1:], strict=False), start=1):
@@ -145,7 +146,7 @@ def _drop_folded(module):
 
 
 def fused(model, precision=None):
-    """The network with LaMa's residual blocks behind the cut as ``FusedBlocks``, its last three layers as a ``FusedHead``.
+    """The network with LaMa's residual blocks behind the cut as ``FusedBlocks``, and with a ``FusedDecoder``.
 
     The answer is the same but for rounding (float64: 1e-12 of it), the gradient needs a byte where it kept many numbers.
 
@@ -158,15 +159,15 @@ def fused(model, precision=None):
     """
     _check_list(model)
     layers, run = list(model.layers[: model.at]), []
-    for layer in [*model.layers[model.at :], None]:
+    decoder = FusedDecoder.begins_at(model.layers, first=model.at)
+    for layer in [*model.layers[model.at : decoder], None]:
         if layer is not None and FusedBlocks.can_hold(layer):
             run.append(layer)
             continue
         layers += [FusedBlocks(run, precision)] * bool(run)
         layers += [layer] * (layer is not None)
         run = []
-    if len(layers) - model.at >= 3 and FusedHead.can_hold(*layers[-3:]):
-        layers[-3:] = [FusedHead(*layers[-3:-1], precision)]
+    layers += [] if decoder is None else [FusedDecoder(model.layers[decoder:], precision)]
     return _with_layers(model, layers)
 
 
@@ -229,11 +230,12 @@ def _join_of(model):
     found = [i for i, layer in enumerate(model.layers) if isinstance(layer, JoinLocalAndGlobal)]
     if len(found) != 1 or found[0] < model.at:
         return None
-    behind = [type(layer) for layer in model.layers[found[0] + 1 :]]
-    behind = [kind for kind in behind if kind is not nn.Identity]  # what was folded
-    doubles = [nn.ConvTranspose2d, nn.BatchNorm2d, nn.ReLU], [nn.ConvTranspose2d, nn.ReLU]
-    heads = [nn.ReflectionPad2d, nn.Conv2d, nn.Sigmoid], [FusedHead]
-    return found[0] if behind in [3 * double + head for double in doubles for head in heads] else None
+    behind = model.layers[found[0] + 1 :]
+    if len(behind) == 1 and isinstance(behind[0], FusedDecoder):
+        is_lamas = len(behind[0].enlarging) == 3
+    else:
+        is_lamas = len(behind) == 3 * 3 + 3 and FusedDecoder.begins_at(behind) == 0
+    return found[0] if is_lamas else None
 
 
 class AroundHole(SplitNetwork):
@@ -263,12 +265,12 @@ class AroundHole(SplitNetwork):
 def checkpointed(model, n_segments):
     """The network with its rear in segments, of which only the ends are kept for the gradient; the rest is computed again.
 
-    The answer is the same, bit for bit. The rear is run twice in an iteration; memory falls towards that of one segment. Of a
-    network that decodes around the hole it is the layers before the decoder that are dealt out: those hold the most.
+    The answer is the same, bit for bit. What is in segments is run twice in an iteration; memory falls towards that of one of
+    them. A decoder that works around the hole, or that is fused, stays as it is: there is nothing in it to be dealt out.
 
     Args:
         model: a split network that is a list of layers.
-        n_segments: 1 or more; ``dealt_out(model)`` layers are dealt out evenly.
+        n_segments: 1 or more; ``dealt_out(model)`` are dealt out evenly.
 
     Returns:
         Another split network, which shares the weights of the given one.
@@ -278,21 +280,31 @@ def checkpointed(model, n_segments):
         ValueError: where there are not as many layers.
     """
     _check_list(model)
-    layers, start, n_layers = list(model.layers), model.at, dealt_out(model)
-    if not isinstance(n_segments, int) or not 1 <= n_segments <= n_layers:
-        raise ValueError(f"n_segments is {n_segments!r}; expected 1 to {n_layers}, the layers of the rear")
-    ends = [start + round(i * n_layers / n_segments) for i in range(n_segments + 1)]
-    segments = [Segment(*layers[first:last]) for first, last in zip(ends, ends[1:], strict=False)]
+    layers, (start, stop), parts = list(model.layers), _dealt(model), dealt_out(model)
+    if not isinstance(n_segments, int) or not 1 <= n_segments <= len(parts):
+        where = " before the decoder" * (stop < len(layers))
+        raise ValueError(f"n_segments is {n_segments!r}; expected 1 to {len(parts)}, the layers of the rear{where}")
+    ends = [round(i * len(parts) / n_segments) for i in range(n_segments + 1)]
+    segments = [Segment(*parts[first:last]) for first, last in zip(ends, ends[1:], strict=False)]
     changed = copy.copy(model)
-    changed._modules = {**model._modules, "layers": nn.Sequential(*layers[:start], *segments, *layers[start + n_layers :])}
+    changed._modules = {**model._modules, "layers": nn.Sequential(*layers[:start], *segments, *layers[stop:])}
     if isinstance(model, AroundHole):
         changed.join = start + n_segments
     return changed
 
 
 def dealt_out(model):
-    """How many layers behind the cut ``checkpointed`` puts into segments."""
-    return (model.join if isinstance(model, AroundHole) else len(model.layers)) - model.at
+    """The layers behind the cut that ``checkpointed`` puts into segments; fused blocks count as what they are made of."""
+    start, stop = _dealt(model)
+    layers = model.layers[start:stop]
+    return [part for layer in layers for part in (layer.by_block() if isinstance(layer, FusedBlocks) else [layer])]
+
+
+def _dealt(model):
+    """Where the layers that can be dealt out begin and end."""
+    ends = [i for i, layer in enumerate(model.layers) if isinstance(layer, FusedDecoder)]
+    ends = [model.join] if isinstance(model, AroundHole) else ends
+    return model.at, ends[0] if ends else len(model.layers)
 
 
 class Segment(nn.Sequential):

@@ -11,12 +11,15 @@ The last convolution, of a few channels at full size, is slow on a CPU for havin
 four times the channels it is the same sum in less than half of the time.
 """
 
+import contextlib
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from refine_lib.networks.lama import FourierBlock
-from refine_lib.networks.products import add_product, convolve, convolve_back, product
+from refine_lib.networks.products import Convolution, Frozen, Product
 
 
 class FusedBlocks(nn.Module):
@@ -39,10 +42,22 @@ class FusedBlocks(nn.Module):
         with torch.autocast(x[0].device.type, enabled=False):  # it would do the products of a transform in half the bits
             return _Blocks.apply(*x, list(self.layers))
 
+    def by_block(self):
+        """The same as a list of ``FusedBlocks`` of one block each, which share its weights."""
+        pairs = zip(self.layers[::2], self.layers[1::2], strict=True)
+        parts = [copy.copy(self) for _ in self.layers[::2]]
+        for part, pair in zip(parts, pairs, strict=True):
+            part._modules = {"layers": nn.ModuleList(pair)}
+        return parts
+
     @staticmethod
     def can_hold(layer):
         """Whether a layer is a block that can be fused."""
         return isinstance(layer, FourierBlock) and layer.conv1.ffc.n_global[0] > 0
+
+
+# Within a function with a gradient of its own torch goes through autograd at each call all the same, which costs small ones.
+_below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", contextlib.nullcontext)
 
 
 class _Blocks(torch.autograd.Function):
@@ -51,12 +66,13 @@ class _Blocks(torch.autograd.Function):
     @staticmethod
     def forward(ctx, local, global_, layers):
         x, kept = _together(local, global_), []
-        for first, second in zip(layers[::2], layers[1::2], strict=True):
-            between, passed = first.forward(x)
-            change, passed_2 = second.forward(between)
-            x = x + change
-            if any(ctx.needs_input_grad):
-                kept += [*passed, *passed_2]
+        with _below_autograd():
+            for first, second in zip(layers[::2], layers[1::2], strict=True):
+                between, passed = first.forward(x)
+                change, passed_2 = second.forward(between)
+                x.add_(change)
+                if any(ctx.needs_input_grad):
+                    kept += [*passed, *passed_2]
         ctx.layers, ctx.n_local = layers, local.shape[1]
         ctx.save_for_backward(*kept)
         return x[:, : ctx.n_local], x[:, ctx.n_local :]
@@ -65,17 +81,19 @@ class _Blocks(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, local, global_):
         gradient, kept = _together(local, global_), list(ctx.saved_tensors)
-        for first, second in zip(ctx.layers[-2::-2], ctx.layers[::-2], strict=True):
-            *kept, a, b, c = kept
-            change = second.backward(gradient, (a, b, c))
-            *kept, a, b, c = kept
-            gradient = gradient + first.backward(change, (a, b, c))
+        with _below_autograd():
+            for first, second in zip(ctx.layers[-2::-2], ctx.layers[::-2], strict=True):
+                *kept, a, b, c = kept
+                change = second.backward(gradient, (a, b, c))
+                *kept, a, b, c = kept
+                gradient.add_(first.backward(change, (a, b, c)))
         return gradient[:, : ctx.n_local], gradient[:, ctx.n_local :], None
 
 
-class FusedLayer(nn.Module):
-    """A ``FourierLayer`` without batch norms, with the local and the global channels that come from the local ones in one
-    convolution. ``backward`` takes the gradient from its output to its input; ``passed`` says where the ReLUs let through.
+class FusedLayer(Frozen):
+    """A ``FourierLayer`` without batch norms, with the convolutions to local channels in one.
+
+    ``backward`` takes the gradient from its output to its input; ``passed`` says where the ReLUs let through.
     """
 
     def __init__(self, layer, precision=None):
@@ -83,58 +101,43 @@ class FusedLayer(nn.Module):
         ffc = layer.ffc
         spectral = ffc.convg2g
         self.n_local = ffc.convl2l.out_channels
+        self.dtype = precision or ffc.convl2l.weight.dtype  # of the convolutions and what is between layers
+        wide = torch.promote_types(self.dtype, torch.float32)  # of the Fourier transforms
+
         local, global_ = factor_and_shift(layer.bn_l), factor_and_shift(layer.bn_g)
-        squeezed, mixed = factor_and_shift(spectral.conv1[1]), factor_and_shift(spectral.fu.bn)
-        like = ffc.convl2l.weight
-        self.dtype = precision or like.dtype  # of convolutions and products
-        self.wide = torch.promote_types(self.dtype, torch.float32)  # of the Fourier transforms and of sums
-
-        def keep(name, weight, factor=None):
-            weight = weight.cpu().double() * (1 if factor is None else factor.view(-1, *[1] * (weight.ndim - 1)))
-            weight = weight.flatten(1) if weight.shape[2:] == (1, 1) else weight
-            weight = weight.to(dtype=self.dtype, device=like.device)
-            weight = weight.contiguous(memory_format=torch.channels_last) if weight.ndim == 4 else weight
-            self.register_buffer(name, weight, persistent=False)
-
-        both = [torch.cat(pair) for pair in zip(local, global_, strict=True)]
-        keep("from_local", torch.cat([ffc.convl2l.weight, ffc.convl2g.weight]), both[0])
-        keep("bias", both[1])
-        keep("from_global", ffc.convg2l.weight, local[0])
-        keep("squeeze", spectral.conv1[0].weight, squeezed[0])
-        keep("squeeze_bias", squeezed[1])
-        keep("mix", spectral.fu.conv_layer.weight, mixed[0])
-        keep("mix_bias", mixed[1])
-        keep("widen", spectral.conv2.weight, global_[0])
+        to_local = torch.cat([ffc.convl2l.weight, ffc.convg2l.weight], dim=1)
+        self.to_local = Convolution(*_without_norm(to_local, *local, self.dtype))
+        self.to_global = Convolution(*_without_norm(ffc.convl2g.weight, *global_, self.dtype))
+        self.squeeze, self.mix = (
+            Product(*_without_norm(convolution.weight, *factor_and_shift(norm), wide), self.dtype)
+            for convolution, norm in ((spectral.conv1[0], spectral.conv1[1]), (spectral.fu.conv_layer, spectral.fu.bn))
+        )
+        widen, _ = _without_norm(spectral.conv2.weight, *global_, wide)  # whose shift is that of what it is added to
+        self.widen = Product(widen, None, self.dtype)
+        self.at_hand()
 
     def forward(self, x):
         x = x.to(self.dtype)
-        out = self._convolve(_pad(x))
-        squeezed = product(self.squeeze, x[:, self.n_local :], self.squeeze_bias).relu_().to(self.wide)
-        spectrum = product(self.mix, _spectrum(squeezed).to(self.dtype), self.mix_bias).relu_()
-        seen = _picture(spectrum.to(self.wide), squeezed.shape).add_(squeezed).to(self.dtype)
-        add_product(out[:, self.n_local :], self.widen, seen)
-        out.relu_()
+        padded = _pad(x)
+        local, global_ = self.to_local.forward(padded).relu_(), self.to_global.forward(padded[:, : self.n_local])
+        squeezed = self.squeeze.forward(x[:, self.n_local :]).relu_()
+        spectrum = self.mix.forward(_spectrum(squeezed)).relu_()
+        self.widen.add(global_, _picture(spectrum, squeezed.shape).add_(squeezed))
+        out = torch.cat([local, global_.relu_()], dim=1)
         return out, (squeezed.bool(), spectrum.bool(), out.bool())  # of what a ReLU gave this is > 0, in a fifth of the time
 
     def backward(self, gradient, passed):
         squeezed, spectrum, out = passed
-        gradient = _where(gradient.to(self.dtype), out)
-        to_both = _unpad(self._convolve_back(gradient)).contiguous(memory_format=torch.channels_last)
-        seen = product(self.widen.mT, gradient[:, self.n_local :]).to(self.wide)
-        back = _where(_spectrum(seen), spectrum).to(self.dtype)
-        back = product(self.mix.mT, back).to(self.wide)
-        back = _where(_picture(back, seen.shape).add_(seen), squeezed).to(self.dtype)
-        add_product(to_both[:, self.n_local :], self.squeeze.mT, back)
+        gradient = _where(gradient, out).to(self.dtype)
+        local, global_ = gradient[:, : self.n_local], gradient[:, self.n_local :]
+        to_both = self.to_local.back(local)
+        to_both[:, : self.n_local].add_(self.to_global.back(global_))
+        to_both = _unpad(to_both).contiguous(memory_format=torch.channels_last)
+        seen = self.widen.back(global_)
+        back = self.mix.back(_where(_spectrum(seen), spectrum))
+        back = _where(_picture(back, seen.shape).add_(seen), squeezed)
+        self.squeeze.add_back(to_both[:, self.n_local :], back)
         return to_both
-
-    def _convolve(self, padded):
-        out = convolve(padded[:, : self.n_local], self.from_local, self.bias)
-        out[:, : self.n_local].add_(convolve(padded[:, self.n_local :], self.from_global))
-        return out
-
-    def _convolve_back(self, gradient):
-        to_global = convolve_back(gradient[:, : self.n_local], self.from_global)
-        return torch.cat([convolve_back(gradient, self.from_local), to_global], dim=1)
 
 
 def _together(local, global_):
@@ -142,15 +145,15 @@ def _together(local, global_):
 
 
 def _spectrum(x):
-    """(B, C, H, W) -> (B, 2 C, H, W // 2 + 1): real part, imaginary part of each channel."""
+    """(B, C, H, W) -> (B, 2 C, W // 2 + 1, H): real part, imaginary part of each channel."""
     spectrum = torch.view_as_real(torch.fft.rfft2(x, norm="ortho"))
-    return spectrum.permute(0, 1, 4, 2, 3).flatten(1, 2)
+    return spectrum.permute(0, 1, 4, 3, 2).flatten(1, 2)
 
 
 def _picture(spectrum, shape):
-    """The inverse of ``_spectrum``, which gave it from this shape."""
-    pairs = spectrum.unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2).contiguous()
-    return torch.fft.irfft2(torch.view_as_complex(pairs), s=shape[-2:], norm="ortho")
+    """The inverse of ``_spectrum``, which gave it from this shape; it begins with the columns, so they lie at a stretch."""
+    parts = spectrum.unflatten(1, (-1, 2)).unbind(2)
+    return torch.fft.irfft2(torch.complex(*parts).mT, s=shape[-2:], norm="ortho")
 
 
 @torch.no_grad()
@@ -160,6 +163,13 @@ def factor_and_shift(norm):
     weight, bias, mean, variance = (t.cpu().double() for t in (norm.weight, norm.bias, norm.running_mean, norm.running_var))
     factor = weight / (variance + norm.eps).sqrt()
     return factor, bias - mean * factor
+
+
+def _without_norm(weight, factor, shift, dtype):
+    """The weight and the bias of a convolution that does what one did with a batch norm behind it; of a 1x1 one a matrix."""
+    folded = weight.cpu().double() * factor.view(-1, *[1] * (weight.ndim - 1))
+    folded = folded.flatten(1) if folded.shape[2:] == (1, 1) else folded
+    return tuple(t.to(dtype=dtype, device=weight.device) for t in (folded, shift))
 
 
 def _where(x, passed):
@@ -180,38 +190,124 @@ def _unpad(x, n=1):
     return x[:, :, n:-n, n:-n]
 
 
-class FusedHead(nn.Module):
-    """Reflection padding, a convolution and a sigmoid in one function, which keeps for the gradient what it returns alone.
+class FusedDecoder(nn.Module):
+    """What makes the picture, in one function: transposed convolutions that enlarge a map, each with a ReLU behind it, and the
+    head: reflection padding, a convolution, a sigmoid. For the gradient it keeps where the ReLUs let through, a byte for each
+    number, and what it returns.
 
     Args:
-        pad, convolution: as ``can_hold`` says; weights are copied.
-        precision: of the convolution, e.g. ``torch.bfloat16``; None is that of its weights, in which the sigmoid is taken.
+        layers: from where ``begins_at`` says to their end; weights are copied, batch norms folded.
+        precision: of the convolutions, e.g. ``torch.bfloat16``; None is that of the weights, in which the sigmoid is taken.
 
     Shape:
-        (B, C, H, W) -> (B, C', H, W), where the convolution takes away what was padded.
+        (B, C, H, W) -> (B, C', n H, n W), where the layers enlarge a map n times and the head takes away what was padded.
     """
 
-    def __init__(self, pad, convolution, precision=None):
+    def __init__(self, layers, precision=None):
         super().__init__()
-        weight, bias = convolution.weight.detach(), convolution.bias.detach()
-        self.n_pad, self.dtype = pad.padding[0], weight.dtype
-        for name, tensor in (("weight", weight), ("bias", bias), ("by_fours", _by_fours(weight)), ("biases", bias.repeat(4))):
-            copied = tensor.to(precision or self.dtype, copy=True)
-            copied = copied.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else copied
-            self.register_buffer(name, copied, persistent=False)
+        *enlarging, pad, convolution, _ = layers
+        pairs = zip(enlarging[::3], enlarging[1::3], strict=True)
+        self.enlarging = nn.ModuleList(Enlarging(transposed, norm, precision) for transposed, norm in pairs)
+        self.head = Head(pad, convolution, precision)
 
     def forward(self, x):
         with torch.autocast(x.device.type, enabled=False):  # it would pad in float32
-            return _Head.apply(x, self)
+            return _Decoder.apply(x, list(self.enlarging), self.head)
 
-    def convolve(self, x):
-        if x.device.type != "cpu" or x.shape[2] % 2 or x.shape[3] % 2:
-            return F.conv2d(x, self.weight, self.bias)
-        return _spread(F.conv2d(_gather(x), self.by_fours, self.biases))
+    @staticmethod
+    def begins_at(layers, first=0):
+        """The index of the layer, ``first`` or behind it, from which on they can be fused; None where the head cannot be."""
+        if len(layers) - first < 3 or not Head.can_hold(*layers[-3:]):
+            return None
+        at = len(layers) - 3
+        while at - 3 >= first and Enlarging.can_hold(*layers[at - 3 : at]):
+            at -= 3
+        return at
+
+
+class _Decoder(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, enlarging, head):
+        ctx.enlarging, ctx.head, ctx.kind, kept = enlarging, head, x.dtype, []
+        for layer in enlarging:
+            x = layer.forward(x)
+            if any(ctx.needs_input_grad):
+                kept.append(x.bool())
+        x = head.pad(x)  # from here on what it was made from is not held
+        prediction = head.forward(x)
+        ctx.save_for_backward(*kept, prediction)
+        return prediction
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        *kept, prediction = ctx.saved_tensors
+        gradient = ctx.head.back(gradient, prediction)
+        for layer, passed in zip(reversed(ctx.enlarging), reversed(kept), strict=True):
+            gradient = _where(gradient, passed)
+            gradient = layer.back(gradient)
+        return gradient.to(ctx.kind), None, None
+
+
+class Enlarging(Frozen):
+    """A transposed convolution, with a batch norm or without, and a ReLU; ``back`` takes the gradient from before the ReLU."""
+
+    def __init__(self, transposed, norm, precision=None):
+        super().__init__()
+        weight, dtype = transposed.weight.transpose(0, 1), precision or transposed.weight.dtype
+        shift = torch.zeros(len(weight)) if transposed.bias is None else transposed.bias.cpu()
+        factor, behind = factor_and_shift(norm) if isinstance(norm, nn.BatchNorm2d) else (torch.ones(len(weight)), 0)
+        weight, bias = _without_norm(weight, factor.double(), shift.double() * factor + behind, dtype)
+        weight = weight.transpose(0, 1).contiguous(memory_format=torch.channels_last)
+        self.register_buffer("weight", weight, persistent=False)
+        self.register_buffer("bias", bias, persistent=False)
+        self.places = transposed.stride, transposed.padding
+        self.added = transposed.output_padding
+        self.at_hand()
+
+    def forward(self, x):
+        return F.conv_transpose2d(x.to(self.weight.dtype), self.weight, self.bias, *self.places, self.added).relu_()
+
+    def back(self, gradient):
+        return F.conv2d(gradient, self.weight, None, *self.places)
+
+    @staticmethod
+    def can_hold(transposed, norm, last):
+        """Whether three layers are of these kinds."""
+        if type(transposed) is not nn.ConvTranspose2d or type(last) is not nn.ReLU or transposed.groups > 1:
+            return False
+        is_norm = type(norm) is nn.BatchNorm2d and norm.weight is not None and norm.running_var is not None
+        return transposed.dilation == (1, 1) and (is_norm or type(norm) is nn.Identity)
+
+
+class Head(Frozen):
+    """Reflection padding, a convolution and a sigmoid; ``back`` takes the gradient the other way."""
+
+    def __init__(self, pad, convolution, precision=None):
+        super().__init__()
+        self.n_pad, self.wide = pad.padding[0], convolution.weight.dtype
+        self.dtype = precision or self.wide
+        weight, bias = (t.detach().to(self.dtype, copy=True) for t in (convolution.weight, convolution.bias))
+        self.convolution, self.by_fours = Convolution(weight, bias), Convolution(_by_fours(weight), bias.repeat(4))
+        self.at_hand()
+
+    def pad(self, x):
+        return _pad(x.to(self.dtype), self.n_pad)
+
+    def forward(self, padded):
+        if padded.is_cpu and padded.shape[2] % 2 == padded.shape[3] % 2 == 0:
+            seen = _spread(self.by_fours.forward(_gather(padded)))
+        else:
+            seen = self.convolution.forward(padded)
+        return seen.to(self.wide).sigmoid_()
+
+    def back(self, gradient, prediction):
+        gradient = torch.ops.aten.sigmoid_backward(gradient, prediction)
+        return _unpad(self.convolution.back(gradient.to(self.dtype, memory_format=torch.channels_last)), self.n_pad)
 
     @staticmethod
     def can_hold(pad, convolution, last):
-        """Whether three layers can be fused: equal padding to all sides, a plain convolution with an odd kernel, a sigmoid."""
+        """Whether three layers are such: equal padding to all sides, a plain convolution with an odd kernel, a sigmoid."""
         kinds = type(pad), type(convolution), type(last)
         if kinds != (nn.ReflectionPad2d, nn.Conv2d, nn.Sigmoid) or convolution.bias is None:
             return False
@@ -219,23 +315,6 @@ class FusedHead(nn.Module):
         plain = convolution.stride == convolution.dilation == (1, 1) and convolution.groups == 1
         plain = plain and convolution.padding == (0, 0) and pad.padding[0] > 0 and len(set(pad.padding)) == 1
         return plain and convolution.kernel_size == (side, side) and side % 2 == 1
-
-
-class _Head(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, head):
-        prediction = head.convolve(_pad(x.to(head.weight.dtype), head.n_pad)).to(head.dtype).sigmoid_()
-        ctx.head, ctx.kind = head, x.dtype
-        ctx.save_for_backward(prediction)
-        return prediction
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
-        (prediction,) = ctx.saved_tensors
-        gradient = (gradient * prediction * (1 - prediction)).to(ctx.head.weight.dtype)
-        gradient = gradient.contiguous(memory_format=torch.channels_last)
-        return _unpad(F.conv_transpose2d(gradient, ctx.head.weight), ctx.head.n_pad).to(ctx.kind), None
 
 
 def _by_fours(weight):
