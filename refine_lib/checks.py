@@ -92,7 +92,7 @@ def check_settings(lr, n_iters, erosion, loss, callback, optimizer="adam", early
 
 def check_finite(loss, iteration, lr):
     """Raises unless a loss is a number."""
-    if not loss.isfinite():
+    if not math.isfinite(loss.item()):
         raise FloatingPointError(
             f"the loss is no longer finite in iteration {iteration}; lr is {lr}: with Adam, try a smaller one"
         )

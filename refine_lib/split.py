@@ -88,8 +88,10 @@ class SplitNetwork(nn.Module):
         """
         if type(self) is not SplitNetwork:
             return None
-        weights = ((t.data_ptr(), t._version) for t in (*self.parameters(), *self.buffers()))
-        return self.at, self.hole_value, self.value_range, self.multiple, *map(id, self.modules()), *weights
+        modules = list(self.modules())
+        state = (t for module in modules for t in (*module._parameters.values(), *module._buffers.values()) if t is not None)
+        weights = ((t.data_ptr(), t._version) for t in state)
+        return self.at, self.hole_value, self.value_range, self.multiple, *map(id, modules), *weights
 
     def _as_picture(self, x, size):
         if not isinstance(x, torch.Tensor):
