@@ -7,6 +7,7 @@ libraries load once.
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -221,6 +222,10 @@ class Work(TorchDispatchMode):
         self.flops = self.traffic = 0
 
     def __torch_dispatch__(self, call, types, args=(), kwargs=None):
+        with self:
+            output = call.decompose(*args, **(kwargs or {}))  # of what is made of others those are counted
+        if output is not NotImplemented:
+            return output
         output = call(*args, **(kwargs or {}))
         count = COUNTS.get(call.overloadpacket)
         if count is not None:
@@ -237,8 +242,21 @@ def _fft_flops(shape, *_, out_shape=None, **__):
     return round(2.5 * n * np.log2(n) * np.prod(channels))
 
 
-FOURIER = torch.ops.aten._fft_r2c, torch.ops.aten._fft_c2r
-COUNTS = dict(flop_registry) | dict.fromkeys(FOURIER, _fft_flops)
+@shape_wrapper
+def _linear_flops(x_shape, weight_shape, *_, **__):
+    return 2 * math.prod(x_shape) * weight_shape[0]
+
+
+@shape_wrapper
+def _convolution_flops(_, weight_shape, *__, out_shape=None, **___):
+    return 2 * math.prod(out_shape) * math.prod(weight_shape[1:])
+
+
+aten = torch.ops.aten
+COUNTS = dict(flop_registry) | dict.fromkeys((aten._fft_r2c, aten._fft_c2r), _fft_flops)
+COUNTS |= {aten.addmm_: flop_registry[aten.addmm], aten.mkldnn_convolution: _convolution_flops}
+if hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # not in every build of torch
+    COUNTS[torch.ops.mkldnn._linear_pointwise] = _linear_flops
 
 
 def contestants(name, size, n_iters, device, baseline=None, mixed=False):

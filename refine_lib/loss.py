@@ -33,20 +33,29 @@ class Agreement:
         self.target = inpainted_low_res[..., rows, columns]
         count = eroded.sum(dim=(1, 2, 3), keepdim=True) * self.target.shape[1]
         self.weight = eroded[..., rows, columns] / count.clamp(min=1)
-        (by_rows, self.rows), (by_columns, self.columns) = (
+        (self.by_rows, rows), (by_columns, columns) = (
             downscale_matrix(n, part, like=inpainted_low_res) for n, part in zip(size, (rows, columns), strict=True)
         )
-        self.by_rows, self.by_columns = by_rows, by_columns.mT
+        self.by_columns = by_columns.mT
+        self.unseen = columns.start, size[1] - columns.stop, rows.start, size[0] - rows.stop
 
     def __call__(self, prediction):
         if not self.possible:
             return prediction.new_zeros(len(prediction))
-        small = self.by_rows @ prediction[..., self.rows, self.columns].contiguous() @ self.by_columns
+        small = self.by_rows @ cropped(prediction, self.unseen) @ self.by_columns
         return ((small - self.target).abs() * self.weight).sum(dim=(1, 2, 3))
 
     def mean(self, losses):
         """The losses (B,) of those pictures that have a place to agree, averaged: a tensor of one number; None without any."""
         return None if not self.possible else (losses.detach() * self.has_target).sum() / self.n_targets
+
+
+def cropped(x, beside):
+    """A picture, or featuremap, without what is beside: columns at the left, at the right, rows at the top, at the bottom.
+
+    In a step of its own, as here, the gradient takes one too; through slices each takes one that clears the whole anew.
+    """
+    return F.pad(x, [-n for n in beside])
 
 
 def bounding_box(mask):

@@ -12,8 +12,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from refine_lib.featuremap import Featuremap
-from refine_lib.loss import bounding_box
-from refine_lib.networks.fused import FusedBlocks, FusedDecoder, factor_and_shift
+from refine_lib.loss import bounding_box, cropped
+from refine_lib.networks.frozen import factor_and_shift
+from refine_lib.networks.fused import FusedBlocks, FusedDecoder
 from refine_lib.networks.lama import FourierLayer, FourierUnit, JoinLocalAndGlobal, LamaGenerator
 from refine_lib.probe import small_picture
 from refine_lib.split import NamedSplitNetwork, SplitNetwork
@@ -203,7 +204,9 @@ def in_precision(model, precision=torch.bfloat16):
     return model
 
 
-MARGIN = 3  # cells of 8 px: the decoder sees 17 px to each side, the loss 3 px beyond the hole
+# Pixels before and behind a hole for which the decoder's cells of 8 px are needed. 4 of them are wanted, for the loss sees 3 px
+# beyond the hole; the head sees 3 more; and at the far end, where cells are missing, the enlarging goes wrong in the last 7.
+BEFORE, BEHIND = 4 + 3, 4 + 3 + 7
 
 
 def around_hole(model):
@@ -246,7 +249,8 @@ class AroundHole(SplitNetwork):
     def front(self, image, mask):
         z = super().front(image, mask)
         cell = LamaGenerator.multiple
-        z.box = tuple(slice(max(part.start // cell - MARGIN, 0), -(-part.stop // cell) + MARGIN) for part in bounding_box(mask))
+        parts = bounding_box(mask)
+        z.box = tuple(slice(max((part.start - BEFORE) // cell, 0), -(-(part.stop + BEHIND) // cell)) for part in parts)
         return z
 
     def rear(self, z):
@@ -254,10 +258,9 @@ class AroundHole(SplitNetwork):
             return super().rear(z)
         (rows, columns), cell = z.box, LamaGenerator.multiple
         x = self.layers[self.at : self.join + 1](tuple(z) if len(z) > 1 else z[0])
-        seen = x[..., rows, columns].contiguous(memory_format=torch.channels_last)
-        part = self.layers[self.join + 1 :](seen)
-        (height, width), (seen_height, seen_width) = x.shape[-2:], seen.shape[-2:]
-        beside = columns.start, width - columns.start - seen_width, rows.start, height - rows.start - seen_height
+        height, width = x.shape[-2:]
+        beside = columns.start, max(width - columns.stop, 0), rows.start, max(height - rows.stop, 0)
+        part = self.layers[self.join + 1 :](cropped(x, beside).contiguous(memory_format=torch.channels_last))
         whole = F.pad(part, [cell * n for n in beside])
         return whole if z.size is None and self.value_range == (0, 1) else self._as_picture(whole, z.size)
 

@@ -1,14 +1,18 @@
 """What a refinement costs, and the way to the authors' code beside it."""
 
+import contextlib
 import json
 import sys
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from refine_lib import LamaGenerator, benchmark, erode
 from refine_lib.baseline import Baseline, _Absent
+from refine_lib.networks import products
+from refine_lib.networks.fused import _below_autograd
 from refine_lib.plots import plot_memory, plot_speed
 
 # Stands for a checkout: its own modules by their names, a package that is not installed, CUDA by number, what they return.
@@ -112,6 +116,26 @@ def test_operations_and_bytes_are_counted():
     with benchmark.Work() as work:
         torch.fft.irfft2(torch.fft.rfft2(x), s=(16, 12))
     assert work.flops == 2 * round(2.5 * 192 * np.log2(192) * 6)
+
+
+def test_operations_are_counted_whatever_way_they_are_done():
+    x, w, rows, weight = torch.rand(1, 3, 16, 12), torch.rand(5, 3, 3, 3), torch.rand(20, 6), torch.rand(7, 6)
+    ways = {
+        "convolution": [lambda: torch.conv2d(x, w), lambda: torch.mkldnn_convolution(x, w, None, (0, 0), (1, 1), (1, 1), 1)],
+        "transposed": [lambda: torch.conv_transpose2d(torch.rand(1, 5, 16, 12), w)],
+        "product": [lambda: rows @ weight.T, lambda: torch.zeros(20, 7).addmm_(rows, weight.T), lambda: F.linear(rows, weight)],
+    }
+    ways["product"] += [lambda: torch.bmm(rows[None], weight.T[None])]
+    multiply = products._product_of_onednn(torch.float32)
+    if multiply is not None:
+        ways["product"].append(lambda: multiply(rows, weight, None, "none", [], ""))
+    wanted = {"convolution": 2 * 5 * 14 * 10 * 3 * 9, "transposed": 2 * 5 * 16 * 12 * 3 * 9, "product": 2 * 20 * 6 * 7}
+    for guard in (contextlib.nullcontext, _below_autograd):  # below it torch does not take calls apart
+        for kind, calls in ways.items():
+            for call in calls:
+                with torch.no_grad(), benchmark.Work() as work, guard():
+                    call()
+                assert work.flops == wanted[kind] and work.traffic > 0
 
 
 def test_the_line_of_points():

@@ -166,6 +166,7 @@ def test_a_head_keeps_its_prediction_alone_and_other_heads_stay_as_they_are():
 
 
 HOLES = {"corner": (0, 9, 0, 9), "middle": (40, 60, 30, 33), "edge": (90, 99, 50, 100), "all": (0, 99, 0, 101)}
+HOLES |= {f"{i} px on": (24 + i, 40 + 3 * i % 8, 24 + 5 * i % 8, 48 + i) for i in range(8)}  # all places in a cell, at each end
 
 
 @pytest.mark.parametrize("hole", HOLES)
@@ -237,20 +238,16 @@ def test_networks_that_cannot_be_folded_are_run_as_they_are(name):
 
 
 @pytest.mark.parametrize(("whole", "side"), [(False, 800), (True, 800), (False, 64)])
-def test_in_mixed_precision_convolutions_and_large_products_are_in_bfloat16_and_no_fourier_transform(whole, side):
+def test_in_mixed_precision_convolutions_and_products_are_in_bfloat16_and_no_fourier_transform(whole, side):
     model, (image, mask) = split_network(NETWORKS["fourier"]()).float(), picture(side, side, dtype=torch.float32)
     seen = set()
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, call, types, args=(), kwargs=None):
-            if "fft" in str(call):
-                seen.add(("fft", args[0].dtype))
-            elif "convolution" in str(call):
-                seen.add(("convolution", args[0].dtype))
-            elif "mm" in str(call):
-                seen.update(("product", t.dtype) for t in args)
-            elif "linear" in str(call):
-                seen.update(("product of oneDNN", t.dtype) for t in args[:2])
+            kinds = {"fft": "transform", "bmm": "transform", "convolution": "convolution", "mm": "product", "linear": "product"}
+            kind = next((kind for word, kind in kinds.items() if word in str(call)), None)
+            tensors = args[:2] if "linear" in str(call) else args if kind != "convolution" else args[:1]
+            seen.update((kind, t.dtype) for t in tensors if kind and isinstance(t, torch.Tensor))
             return call(*args, **(kwargs or {}))
 
     leaves, z = as_leaves(sped_up(model, "mixed", whole)[0].front(image, mask))
@@ -258,10 +255,9 @@ def test_in_mixed_precision_convolutions_and_large_products_are_in_bfloat16_and_
         prediction = sped_up(model, "mixed", whole)[0].rear(z)
         prediction.sum().backward()
     assert prediction.dtype == leaves[0].grad.dtype == torch.float32
-    transforms = {("fft", torch.float32), ("fft", torch.complex64)}
     halves = {("convolution", torch.bfloat16), ("product", torch.bfloat16)}
-    small = {("product", torch.float32)} if side == 64 else set()  # small ones but for those that are added in place
-    assert seen == transforms | halves | small
+    small = {("product", torch.float32)}  # those along the columns of a transform, and of a spectrum that waits for calls
+    assert seen == halves | {("transform", torch.float32)} | (small if side == 64 else {("transform", torch.complex64)})
 
 
 def test_what_was_made_of_a_network_is_made_again_when_its_weights_change():

@@ -1,11 +1,7 @@
 """LaMa's residual blocks and its last layers with a gradient of their own: the same answer in less time and less memory.
 
-Two things make it possible for the blocks. The weights are frozen, so the gradient goes to the featuremap alone and needs
-nothing of what the convolutions saw; all that is not linear in a block are ReLUs, so all that it needs are the places where
-they let through, a byte for each number. And a Fourier unit, without its ReLU, is its own mirror image: torch's ``irfft2`` is
-the transpose of ``rfft2`` but for a factor of 2 in all columns but the first and (for an even width) the last; a 1x1
-convolution mixes channels within a column, so on the way back the factor meets its inverse, and the gradient takes the
-forward's path with the weights transposed.
+The weights are frozen, so the gradient goes to the featuremap alone and needs nothing of what the convolutions saw; all that is
+not linear are ReLUs, so all that it needs are the places where they let through, a byte for each number.
 
 The last convolution, of a few channels at full size, is slow on a CPU for having so few; with each 2 x 2 pixels taken as one of
 four times the channels it is the same sum in less than half of the time.
@@ -18,8 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from refine_lib.networks.convolutions import Convolution, TransposedConvolution
+from refine_lib.networks.frozen import Frozen, factor_and_shift, places, where, without_norm
 from refine_lib.networks.lama import FourierBlock
-from refine_lib.networks.products import Convolution, Frozen, Product
+from refine_lib.networks.spectral import FusedSpectral
+
+FEW = 48_000  # numbers in a map up to which torch's gradient of reflection padding is the faster one
 
 
 class FusedBlocks(nn.Module):
@@ -99,44 +99,31 @@ class FusedLayer(Frozen):
     def __init__(self, layer, precision=None):
         super().__init__()
         ffc = layer.ffc
-        spectral = ffc.convg2g
         self.n_local = ffc.convl2l.out_channels
+        self.n_both = self.n_local, ffc.convl2g.out_channels
         self.dtype = precision or ffc.convl2l.weight.dtype  # of the convolutions and what is between layers
-        wide = torch.promote_types(self.dtype, torch.float32)  # of the Fourier transforms
-
         local, global_ = factor_and_shift(layer.bn_l), factor_and_shift(layer.bn_g)
         to_local = torch.cat([ffc.convl2l.weight, ffc.convg2l.weight], dim=1)
-        self.to_local = Convolution(*_without_norm(to_local, *local, self.dtype))
-        self.to_global = Convolution(*_without_norm(ffc.convl2g.weight, *global_, self.dtype))
-        self.squeeze, self.mix = (
-            Product(*_without_norm(convolution.weight, *factor_and_shift(norm), wide), self.dtype)
-            for convolution, norm in ((spectral.conv1[0], spectral.conv1[1]), (spectral.fu.conv_layer, spectral.fu.bn))
-        )
-        widen, _ = _without_norm(spectral.conv2.weight, *global_, wide)  # whose shift is that of what it is added to
-        self.widen = Product(widen, None, self.dtype)
+        self.to_local = Convolution(*without_norm(to_local, *local, self.dtype))
+        self.to_global = Convolution(*without_norm(ffc.convl2g.weight, *global_, self.dtype))
+        self.spectral = FusedSpectral(ffc.convg2g, layer.bn_g, precision)
         self.at_hand()
 
     def forward(self, x):
         x = x.to(self.dtype)
         padded = _pad(x)
-        local, global_ = self.to_local.forward(padded).relu_(), self.to_global.forward(padded[:, : self.n_local])
-        squeezed = self.squeeze.forward(x[:, self.n_local :]).relu_()
-        spectrum = self.mix.forward(_spectrum(squeezed)).relu_()
-        self.widen.add(global_, _picture(spectrum, squeezed.shape).add_(squeezed))
-        out = torch.cat([local, global_.relu_()], dim=1)
-        return out, (squeezed.bool(), spectrum.bool(), out.bool())  # of what a ReLU gave this is > 0, in a fifth of the time
+        local, global_ = self.to_local.forward(padded), self.to_global.forward(padded.narrow(1, 0, self.n_local))
+        passed = self.spectral.add(global_, x.split(self.n_both, dim=1)[1])
+        out = torch.cat([local, global_], dim=1).relu_()
+        return out, (*passed, places(out))
 
     def backward(self, gradient, passed):
-        squeezed, spectrum, out = passed
-        gradient = _where(gradient, out).to(self.dtype)
-        local, global_ = gradient[:, : self.n_local], gradient[:, self.n_local :]
+        *passed, out = passed
+        local, global_ = where(gradient, out).to(self.dtype).split(self.n_both, dim=1)
         to_both = self.to_local.back(local)
-        to_both[:, : self.n_local].add_(self.to_global.back(global_))
+        to_both.narrow(1, 0, self.n_local).add_(self.to_global.back(global_))
         to_both = _unpad(to_both).contiguous(memory_format=torch.channels_last)
-        seen = self.widen.back(global_)
-        back = self.mix.back(_where(_spectrum(seen), spectrum))
-        back = _where(_picture(back, seen.shape).add_(seen), squeezed)
-        self.squeeze.add_back(to_both[:, self.n_local :], back)
+        self.spectral.add_back(to_both.split(self.n_both, dim=1)[1], global_, passed)
         return to_both
 
 
@@ -144,49 +131,18 @@ def _together(local, global_):
     return torch.cat([local, global_], dim=1).contiguous(memory_format=torch.channels_last)
 
 
-def _spectrum(x):
-    """(B, C, H, W) -> (B, 2 C, W // 2 + 1, H): real part, imaginary part of each channel."""
-    spectrum = torch.view_as_real(torch.fft.rfft2(x, norm="ortho"))
-    return spectrum.permute(0, 1, 4, 3, 2).flatten(1, 2)
-
-
-def _picture(spectrum, shape):
-    """The inverse of ``_spectrum``, which gave it from this shape; it begins with the columns, so they lie at a stretch."""
-    parts = spectrum.unflatten(1, (-1, 2)).unbind(2)
-    return torch.fft.irfft2(torch.complex(*parts).mT, s=shape[-2:], norm="ortho")
-
-
-@torch.no_grad()
-def factor_and_shift(norm):
-    """What a batch norm multiplies and adds in eval mode, in float64, on the CPU: the variances of published weights reach
-    millions, and not every device has float64."""
-    weight, bias, mean, variance = (t.cpu().double() for t in (norm.weight, norm.bias, norm.running_mean, norm.running_var))
-    factor = weight / (variance + norm.eps).sqrt()
-    return factor, bias - mean * factor
-
-
-def _without_norm(weight, factor, shift, dtype):
-    """The weight and the bias of a convolution that does what one did with a batch norm behind it; of a 1x1 one a matrix."""
-    folded = weight.cpu().double() * factor.view(-1, *[1] * (weight.ndim - 1))
-    folded = folded.flatten(1) if folded.shape[2:] == (1, 1) else folded
-    return tuple(t.to(dtype=dtype, device=weight.device) for t in (folded, shift))
-
-
-def _where(x, passed):
-    """x where a ReLU let through, else 0; a byte multiplies several times faster than a bool does on a CPU."""
-    return x * passed.view(torch.int8)
-
-
 def _pad(x, n=1):
     return F.pad(x, (n, n, n, n), mode="reflect")
 
 
 def _unpad(x, n=1):
-    """The transpose of ``_pad``, in place: what lies in the border is added to what it was reflected from."""
+    """The transpose of ``_pad``: what lies in the border is added to what it was reflected from; of a large map in place."""
+    if x.is_cpu and x.numel() <= FEW:
+        return torch.ops.aten.reflection_pad2d_backward(x, x[:, :, n:-n, n:-n], (n, n, n, n))
     for dim in (2, 3):
-        for i in range(1, n + 1):
-            x.select(dim, n + i).add_(x.select(dim, n - i))
-            x.select(dim, -n - 1 - i).add_(x.select(dim, -n - 1 + i))
+        for border, inside in ((0, n + 1), (x.shape[dim] - n, x.shape[dim] - 2 * n - 1)):
+            seen = x.narrow(dim, border, n)
+            x.narrow(dim, inside, n).add_(seen.flip(dim) if n > 1 else seen)
     return x[:, :, n:-n, n:-n]
 
 
@@ -229,12 +185,13 @@ class _Decoder(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, enlarging, head):
         ctx.enlarging, ctx.head, ctx.kind, kept = enlarging, head, x.dtype, []
-        for layer in enlarging:
-            x = layer.forward(x)
-            if any(ctx.needs_input_grad):
-                kept.append(x.bool())
-        x = head.pad(x)  # from here on what it was made from is not held
-        prediction = head.forward(x)
+        with _below_autograd():
+            for layer in enlarging:
+                x = layer.forward(x.to(layer.bias.dtype))
+                if any(ctx.needs_input_grad):
+                    kept.append(places(x))
+            x = head.pad(x)  # from here on what it was made from is not held
+            prediction = head.forward(x)
         ctx.save_for_backward(*kept, prediction)
         return prediction
 
@@ -242,34 +199,23 @@ class _Decoder(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
         *kept, prediction = ctx.saved_tensors
-        gradient = ctx.head.back(gradient, prediction)
-        for layer, passed in zip(reversed(ctx.enlarging), reversed(kept), strict=True):
-            gradient = _where(gradient, passed)
-            gradient = layer.back(gradient)
+        with _below_autograd():
+            gradient = ctx.head.back(gradient, prediction)
+            for layer, passed in zip(reversed(ctx.enlarging), reversed(kept), strict=True):
+                gradient = where(gradient, passed)
+                gradient = layer.back(gradient)
         return gradient.to(ctx.kind), None, None
 
 
-class Enlarging(Frozen):
+class Enlarging(TransposedConvolution):
     """A transposed convolution, with a batch norm or without, and a ReLU; ``back`` takes the gradient from before the ReLU."""
 
     def __init__(self, transposed, norm, precision=None):
-        super().__init__()
         weight, dtype = transposed.weight.transpose(0, 1), precision or transposed.weight.dtype
         shift = torch.zeros(len(weight)) if transposed.bias is None else transposed.bias.cpu()
         factor, behind = factor_and_shift(norm) if isinstance(norm, nn.BatchNorm2d) else (torch.ones(len(weight)), 0)
-        weight, bias = _without_norm(weight, factor.double(), shift.double() * factor + behind, dtype)
-        weight = weight.transpose(0, 1).contiguous(memory_format=torch.channels_last)
-        self.register_buffer("weight", weight, persistent=False)
-        self.register_buffer("bias", bias, persistent=False)
-        self.places = transposed.stride, transposed.padding
-        self.added = transposed.output_padding
-        self.at_hand()
-
-    def forward(self, x):
-        return F.conv_transpose2d(x.to(self.weight.dtype), self.weight, self.bias, *self.places, self.added).relu_()
-
-    def back(self, gradient):
-        return F.conv2d(gradient, self.weight, None, *self.places)
+        weight, bias = without_norm(weight, factor.double(), shift.double() * factor + behind, dtype)
+        super().__init__(weight.transpose(0, 1), bias, transposed.stride, transposed.padding, transposed.output_padding)
 
     @staticmethod
     def can_hold(transposed, norm, last):
