@@ -1,11 +1,23 @@
 """Loading networks and picking a device."""
 
+import functools
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import picture
 from safetensors.torch import save_file
 
-from refine_lib import AOTGenerator, LamaGenerator, load_network, multiscale_inpaint, random_scenes, split_network, stroke_masks
+from refine_lib import (
+    AOTGenerator,
+    LamaGenerator,
+    device,
+    load_network,
+    multiscale_inpaint,
+    random_scenes,
+    split_network,
+    stroke_masks,
+)
 from refine_lib.device import describe, peak_memory, pick_device
 from refine_lib.masks import paste
 from refine_lib.metrics import hole_l1
@@ -111,6 +123,16 @@ def test_the_environment_variable_overrides_and_never_falls_back(monkeypatch):
 def test_a_device_is_described_in_a_line():
     assert describe("cpu").startswith(f"CPU, {torch.get_num_threads()} thread")
     assert peak_memory("cpu") > 50e6
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads /proc")
+def test_the_peak_is_that_of_this_process_and_not_of_the_one_that_began_it(monkeypatch):
+    own = peak_memory("cpu")
+    monkeypatch.setattr(device, "_inherited_peak", functools.cache(device._inherited_peak.__wrapped__))
+    monkeypatch.setattr(device, "_told_peak", lambda: 10**15)  # of the parent, as Linux tells it
+    assert own <= peak_memory("cpu") < 10**14
+    monkeypatch.setattr(device, "_told_peak", lambda: 10**15 + 4096)  # now it is of this one
+    assert peak_memory("cpu") == 10**15 + 4096
 
 
 @pytest.mark.parametrize("size", [128, 256])
