@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry, shape_wrapper
+from torch.utils.flop_counter import conv_flop_count, flop_registry, shape_wrapper
 from tqdm.auto import tqdm
 
 from refine_lib.baseline import Baseline
@@ -248,8 +248,8 @@ def _linear_flops(x_shape, weight_shape, *_, **__):
 
 
 @shape_wrapper
-def _convolution_flops(_, weight_shape, *__, out_shape=None, **___):
-    return 2 * math.prod(out_shape) * math.prod(weight_shape[1:])
+def _convolution_flops(x_shape, weight_shape, *_, out_shape=None, **__):
+    return conv_flop_count(x_shape, weight_shape, out_shape)
 
 
 aten = torch.ops.aten

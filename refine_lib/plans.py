@@ -36,7 +36,7 @@ class Plans:
         self.device = device_of(model, image.device)
         self.note = ""
         self._keeps, self._held = False, held_memory()
-        self._left = [] if speed == "exact" else self._ways(self.model)
+        self._left = [] if speed == "exact" else None  # the plans that come next; None until one is asked for
         if speed != "exact" and self.device.type in ("cpu", "cuda") and mask.any():
             try:
                 self._pick(mask)
@@ -80,6 +80,8 @@ class Plans:
 
     def _next(self):
         """Takes the next plan; False where there is none."""
+        if self._left is None:
+            self._left = self._ways(self.model)
         if not self._left:
             return False
         words, make = self._left.pop(0)

@@ -50,7 +50,7 @@ def _made_of(model, precision, whole):
     faster, done = folded(fused(model, precision)), ["batch norms folded"]
     n_fused = sum(len(layer.layers) // 2 for layer in faster.layers if isinstance(layer, FusedBlocks))
     done += [f"{n_fused} blocks fused"] * bool(n_fused)
-    faster, done = faster.to(memory_format=torch.channels_last), [*done, "channels last"]  # as in_channels_last, in place
+    faster, done = faster.to(memory_format=torch.channels_last), [*done, "channels last"]  # in place: it is a copy already
     if not whole and _join_of(faster) is not None:
         faster, done = around_hole(faster), [*done, "decoded around the hole"]
     if precision is not None:  # last, for the others make networks anew
@@ -170,15 +170,6 @@ def fused(model, precision=None):
         run = []
     layers += [] if decoder is None else [FusedDecoder(model.layers[decoder:], precision)]
     return _with_layers(model, layers)
-
-
-def in_channels_last(model):
-    """The network with its weights in the memory format in which convolutions are fastest: the channels of a pixel together.
-
-    The answer is the same but for rounding.
-    """
-    _check_list(model)
-    return copy.deepcopy(model).to(memory_format=torch.channels_last)
 
 
 def in_precision(model, precision=torch.bfloat16):

@@ -237,13 +237,17 @@ def test_networks_that_cannot_be_folded_are_run_as_they_are(name):
         assert (found - wanted).abs().max() < 1e-12 * wanted.abs().max()
 
 
-@pytest.mark.parametrize(("whole", "side"), [(False, 800), (True, 800), (False, 64)])
+@pytest.mark.parametrize(("whole", "side"), [(False, 400), (True, 400), (False, 64)])
 def test_in_mixed_precision_convolutions_and_products_are_in_bfloat16_and_no_fourier_transform(whole, side):
     model, (image, mask) = split_network(NETWORKS["fourier"]()).float(), picture(side, side, dtype=torch.float32)
     seen = set()
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, call, types, args=(), kwargs=None):
+            with self:
+                output = call.decompose(*args, **(kwargs or {}))  # below autograd torch does not take calls apart
+            if output is not NotImplemented:
+                return output
             kinds = {"fft": "transform", "bmm": "transform", "convolution": "convolution", "mm": "product", "linear": "product"}
             kind = next((kind for word, kind in kinds.items() if word in str(call)), None)
             tensors = args[:2] if "linear" in str(call) else args if kind != "convolution" else args[:1]
