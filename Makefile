@@ -3,11 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
-.PHONY: help demo test unit killed browser notebooks figures table1 site lab app kernel train clean
+.PHONY: help demo test unit killed browser notebooks figures table1 site lab app kernel train training training-stop training-status clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@grep -E '^[a-z0-9]+:.*## ' Makefile | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version)'
@@ -71,6 +71,15 @@ kernel: .venv/ready  ## a Jupyter kernel that computes on CUDA or says why it ca
 train: .venv/ready  ## the embedded network from nothing, into build/ (hours; run again, it goes on where it was)
 	@mkdir -p build
 	$(BIN)/python -m refine_lib.train build/mini_lama.safetensors --steps 24000
+
+training: .venv/ready  ## the networks of the next edition, in the background, for days: one thread each, lowest priority
+	$(BIN)/python -m refine_lib.workshop.service start
+
+training-stop: .venv/ready  ## end them between two steps; make training goes on from there
+	$(BIN)/python -m refine_lib.workshop.service stop
+
+training-status: .venv/ready  ## pictures seen, speed, figures over time, and where the previews are
+	$(BIN)/python -m refine_lib.workshop.service status
 
 clean:  ## remove the virtual environment
 	rm -rf .venv *.egg-info

@@ -1,0 +1,430 @@
+"""A training step of a ``LamaGenerator`` in half of the time: the same function of the same parameters.
+
+On a CPU the network itself waits for memory and for calls. Here the residual blocks work on rows, a pixel each, so that what
+they compute are products of matrices: 3x3 convolutions too, for a window is a sum of nine rows. A small map's Fourier transform
+is a product with a constant matrix. Each Fourier layer has a gradient of its own. The ends of the network keep oneDNN's
+convolutions, and the head takes each 2 x 2 pixels as one of four times the channels.
+"""
+
+import copy
+import functools
+import math
+
+import torch
+import torch.nn.functional as F
+
+from refine_lib.muon import best_precision
+from refine_lib.networks.fused import _below_autograd, _by_fours, _spread
+from refine_lib.networks.lama import FourierBlock
+from refine_lib.networks.products import rows_of
+from refine_lib.networks.spectral import _parts_first
+
+LARGEST_PRODUCT = 256  # pixels of a map up to which a product takes less time than a Fourier transform
+
+
+def forward_for_training(network, x, precision=None, noise=0.0, generator=None):
+    """The prediction of ``network(x)`` in train mode; a ``backward`` fills the gradients of the network's parameters.
+
+    Args:
+        network: a ``LamaGenerator``; its batch norms use the batch's statistics and update the running ones.
+        x: (B, 4, H, W), as the network takes it; it gets a gradient where it requires one.
+        precision: of convolutions and products; None is ``best_precision()``. Statistics, the sum that runs through the blocks
+            and the sigmoid keep the parameters' type.
+        noise: standard deviation of what is added to the featuremap z that the first block sees, in units of the root mean
+            square of the picture's own z.
+        generator: of the noise; None is torch's own.
+
+    Returns:
+        (B, 3, H, W), of the parameters' type.
+    """
+    precision = precision or best_precision()
+    layers, first, seen = list(network.layers), network.first_block, []
+    n_blocks = sum(isinstance(layer, FourierBlock) for layer in layers)
+    x = x.to(precision, memory_format=torch.channels_last)
+    for layer in layers[1:first]:
+        x = _encode(x, layer, 3 if layer is layers[1] else 1, seen)
+
+    z, shape = rows_of(x).to(layers[-2].weight.dtype), (len(x), *x.shape[2:])
+    if noise:
+        z = z + noise * _scaled_noise(z, len(x), generator)
+    for block in layers[first : first + n_blocks]:
+        between = _in_rows(block.conv1, z.to(precision), shape, seen)
+        z = z + _in_rows(block.conv2, between, shape, seen)
+    x = z.to(precision).view(*shape, -1).permute(0, 3, 1, 2)
+
+    rest = layers[first + n_blocks + 1 : -3]  # between what joins local and global and the head
+    for enlarge, norm in zip(rest[::3], rest[1::3], strict=True):
+        weight = enlarge.weight.to(precision)
+        x = F.conv_transpose2d(x, weight, None, enlarge.stride, enlarge.padding, enlarge.output_padding)
+        x = _norm_and_relu(x, [norm], seen, enlarge.bias)
+    head = layers[-2]
+    padded = _Sum.apply(rows_of(x), _padded_by_fours(len(x), *x.shape[2:]))
+    padded = padded.view(len(x), x.shape[2] // 2 + 3, x.shape[3] // 2 + 3, -1).permute(0, 3, 1, 2)
+    weight = _by_fours(head.weight.to(precision)).contiguous(memory_format=torch.channels_last)
+    x = _spread(F.conv2d(padded, weight)).to(head.weight.dtype)
+    _update_running(seen)
+    return torch.sigmoid(x + head.bias[:, None, None])  # here a bias costs less than among the few channels of a convolution
+
+
+def _scaled_noise(z, batch, generator):
+    of_picture = z.detach().view(batch, -1)
+    size = of_picture.square().mean(1, keepdim=True).sqrt()
+    return (size * torch.randn(of_picture.shape, generator=generator, dtype=z.dtype)).view_as(z)
+
+
+def _encode(x, layer, n_pad, seen):
+    """A ``FourierLayer`` that sees no global channels; (B, C, H, W) -> (B, local and global C', H', W')."""
+    ffc = layer.ffc
+    both = [ffc.convl2l, ffc.convl2g] if ffc.n_global[1] else [ffc.convl2l]
+    weight = torch.cat([one.weight.to(x.dtype) for one in both]).contiguous(memory_format=torch.channels_last)
+    x = F.conv2d(F.pad(x, (n_pad,) * 4, mode="reflect"), weight, None, ffc.convl2l.stride)
+    return _norm_and_relu(x, _norms(layer), seen)
+
+
+def _norms(layer):
+    return [layer.bn_l, layer.bn_g] if layer.ffc.n_global[1] else [layer.bn_l]
+
+
+def _norm_and_relu(x, norms, seen, shift=None):
+    """Batch norm and ReLU of x; ``shift`` is a bias that x has not got: a batch norm takes it away, but for the mean seen."""
+    weight = torch.cat([norm.weight for norm in norms])
+    bias = torch.cat([norm.bias for norm in norms])
+    return _NormAndReLU.apply(x, weight, bias, shift, norms, seen)
+
+
+class _NormAndReLU(torch.autograd.Function):
+    """Batch norm by the batch's own statistics over channels of one or two norms, and a ReLU."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, shift, norms, seen):
+        x = x.contiguous(memory_format=torch.channels_last)
+        with _below_autograd():
+            made, kept = _normalize(rows_of(x), weight, bias, norms, seen, None if shift is None else shift.add)
+        ctx.save_for_backward(*kept, weight)
+        ctx.has_shift = shift is not None
+        return made.view(x.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        *kept, weight = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        with _below_autograd():
+            to_x, *to_parameters = _normalize_back(rows_of(gradient), weight, kept)
+        to_shift = torch.zeros_like(weight) if ctx.has_shift else None
+        return to_x.view(gradient.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2), *to_parameters, to_shift, None, None
+
+
+def _normalize(rows, weight, bias, norms, seen, to_mean=None, order=None):
+    """Batch norm and ReLU of (N, C); ``seen`` gets the statistics. Also returns what the gradient needs."""
+    made, mean, scale = torch.native_batch_norm(_as_map(rows), weight, bias, None, None, True, 0.0, norms[0].eps)
+    made = rows_of(made).relu_()
+    seen.append((norms, mean, scale, len(rows), to_mean or order, order))
+    return made, (rows, made, mean, scale)
+
+
+def _normalize_back(gradient, weight, kept):
+    """The gradients by rows, weight and bias."""
+    rows, made, mean, scale = kept
+    gradient = torch.ops.aten.threshold_backward(gradient, made, 0)
+    wanted = [True, True, True]
+    back = torch.ops.aten.native_batch_norm_backward
+    to_x, *to_parameters = back(_as_map(gradient), _as_map(rows), weight, None, None, mean, scale, True, 0.0, wanted)
+    return rows_of(to_x), *to_parameters
+
+
+def _as_map(rows):
+    """(N, C) -> (1, C, N, 1), channels last."""
+    return rows.view(1, len(rows), 1, -1).permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def _update_running(seen):
+    """Moves the running statistics of all batch norms, as ``nn.BatchNorm2d`` does; they share their eps and momentum."""
+    norms, sizes, bessel = [], [], []
+    for some, _, _, n, _, _ in seen:
+        norms += some
+        sizes += [norm.num_features for norm in some]
+        bessel += [n / (n - 1)] * len(some)
+    means = torch.cat([mean if change is None else change(mean) for _, mean, _, _, change, _ in seen])
+    scales = torch.cat([scale if change is None else change(scale) for _, _, scale, _, _, change in seen])
+    variances = (scales.square().reciprocal() - norms[0].eps).split(sizes)
+    variances = torch._foreach_mul(variances, bessel)
+    torch._foreach_lerp_([norm.running_mean for norm in norms], means.split(sizes), norms[0].momentum)
+    torch._foreach_lerp_([norm.running_var for norm in norms], variances, norms[0].momentum)
+    torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
+
+
+def _in_rows(layer, rows, shape, seen):
+    """A ``FourierLayer`` of a block: (pixels, C) -> (pixels, C), local channels first; shape is (B, H, W)."""
+    ffc = layer.ffc
+    parameters = [ffc.convl2l.weight, layer.bn_l.weight, layer.bn_l.bias]
+    if ffc.n_global[0]:
+        squeeze, unit = ffc.convg2g.conv1, ffc.convg2g.fu
+        parameters += [ffc.convg2l.weight, layer.bn_g.weight, layer.bn_g.bias, ffc.convl2g.weight, ffc.convg2g.conv2.weight]
+        parameters += [squeeze[0].weight, squeeze[1].weight, squeeze[1].bias]
+        parameters += [unit.conv_layer.weight, unit.bn.weight, unit.bn.bias]
+    return _Layer.apply(rows, layer, shape, seen, *parameters)
+
+
+class _Layer(torch.autograd.Function):
+    """What ``_in_rows`` does, with a gradient of its own.
+
+    To the few local channels a convolution is a product first, with the weights of all nine places, and then sums over windows;
+    from them it is windows first.
+    """
+
+    @staticmethod
+    def forward(ctx, x, layer, shape, seen, l2l, weight, bias, *of_global):
+        with _below_autograd():
+            n_local, dtype = len(l2l), x.dtype
+            to_local = torch.cat([l2l, of_global[0]], dim=1) if of_global else l2l
+            to_local = to_local.permute(2, 3, 0, 1).to(dtype, memory_format=torch.contiguous_format).flatten(0, 2)
+            made = _windows(*shape)(F.linear(x, to_local).view(-1, n_local))
+            kept = []
+            if of_global:
+                _, weight_g, bias_g, l2g, widen, *spectral = of_global
+                unfolded = _unfolded(*shape)(x[:, :n_local].contiguous()).view(len(x), -1)
+                to_global = l2g.permute(0, 2, 3, 1).to(dtype, memory_format=torch.contiguous_format).flatten(1)
+                widen = widen.flatten(1).to(dtype)
+                squeezed, of_spectral = _spectral(x[:, n_local:], _transform(*shape, dtype), layer.ffc.convg2g, seen, *spectral)
+                global_ = F.linear(unfolded, to_global).addmm_(squeezed, widen.mT)
+                made = torch.cat([made, global_], dim=1)
+                weight, bias = torch.cat([weight, weight_g]), torch.cat([bias, bias_g])
+                kept = [unfolded, to_global, squeezed, widen, *of_spectral]
+            made, of_norm = _normalize(made, weight, bias, _norms(layer), seen)
+        ctx.save_for_backward(x, to_local, weight, l2l, *of_norm, *kept, *of_global)
+        ctx.shape, ctx.n_kept = shape, len(kept)
+        return made
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        x, to_local, weight, l2l, *saved = ctx.saved_tensors
+        of_norm, kept, of_global = saved[:4], saved[4 : 4 + ctx.n_kept], saved[4 + ctx.n_kept :]
+        n_local, shape = len(l2l), ctx.shape
+        with _below_autograd():
+            gradient, to_weight, to_bias = _normalize_back(gradient.contiguous(), weight, of_norm)
+            local = gradient[:, :n_local].contiguous() if of_global else gradient
+            places = _windows(*shape).back(local).view(len(x), -1)
+            to_x = places @ to_local
+            to_places = (places.mT @ x).view(3, 3, n_local, -1).permute(2, 3, 0, 1)
+            if not of_global:
+                return to_x, None, None, None, _like(l2l, to_places), to_weight, to_bias
+            unfolded, to_global, squeezed, widen, *of_spectral = kept
+            g2l, _, _, l2g, widen_parameter, *spectral = of_global
+            global_ = gradient[:, n_local:].contiguous()
+            to_l2g = (global_.mT @ unfolded).view(-1, 3, 3, n_local).permute(0, 3, 1, 2)
+            to_x[:, :n_local] += _unfolded(*shape).back((global_ @ to_global).view(-1, n_local))
+            to_widen = _like(widen_parameter, global_.mT @ squeezed)
+            transform = _transform(*shape, x.dtype)
+            to_spectral = _spectral_back(to_x[:, n_local:], global_ @ widen, x[:, n_local:], transform, of_spectral, spectral)
+            n = len(to_weight) - n_local
+            (to_weight, to_weight_g), (to_bias, to_bias_g) = (t.split([n_local, n]) for t in (to_weight, to_bias))
+            to_l2l, to_g2l = _like(l2l, to_places[:, :n_local]), _like(g2l, to_places[:, n_local:])
+            to_local = to_l2l, to_weight, to_bias
+            return to_x, None, None, None, *to_local, to_g2l, to_weight_g, to_bias_g, _like(l2g, to_l2g), to_widen, *to_spectral
+
+
+def _spectral(x, transform, of, seen, squeeze, weight, bias, mix, weight_mix, bias_mix):
+    """A ``SpectralTransform`` but for its last convolution: (pixels, C) -> (pixels, C / 2), and what the gradient needs."""
+    squeeze = squeeze.flatten(1).to(x.dtype)
+    squeezed, of_norm = _normalize(x @ squeeze.mT, weight, bias, [of.conv1[1]], seen)
+    spectrum = transform.to_spectrum(squeezed)
+    weight_mix, bias_mix = _parts_first_of(weight_mix), _parts_first_of(bias_mix)
+    mix = _parts_first(mix, bias_mix)[0].to(x.dtype)
+    mixed, of_mix = _normalize(F.linear(spectrum, mix), weight_mix, bias_mix, [of.fu.bn], seen, order=_parts_together)
+    return transform.to_picture(mixed).add_(squeezed), (squeeze, mix, weight_mix, spectrum, *of_norm, *of_mix)
+
+
+def _spectral_back(to_x, gradient, x, transform, kept, parameters):
+    """Adds to ``to_x`` and returns the gradients by the parameters."""
+    squeeze, mix, weight_mix, spectrum, *of_norms = kept
+    mixed = transform.to_spectrum(gradient, transposed=True)
+    mixed, *to_norm_mix = _normalize_back(mixed, weight_mix, of_norms[4:])
+    to_mix = (mixed.mT @ spectrum).view(2, len(mix) // 2, 2, -1).permute(1, 0, 3, 2)
+    gradient = transform.to_picture(mixed @ mix, transposed=True).add_(gradient)
+    gradient, *to_norm = _normalize_back(gradient, parameters[1], of_norms[:4])
+    to_x.addmm_(gradient, squeeze)
+    to_squeeze = _like(parameters[0], gradient.mT @ x)
+    return to_squeeze, *to_norm, _like(parameters[3], to_mix), *map(_parts_together, to_norm_mix)
+
+
+def _parts_first_of(x):
+    return x.view(-1, 2).mT.flatten()
+
+
+def _parts_together(x):
+    return x.view(2, -1).mT.flatten()
+
+
+def _like(parameter, gradient):
+    """A gradient in its parameter's type and memory format: torch then keeps it as it is."""
+    return torch.empty_like(parameter).copy_(gradient.reshape(parameter.shape))
+
+
+class Sums:
+    """A linear map between rows: each row of the target is the sum of some rows of the source; ``back`` is its transpose.
+
+    Args:
+        targets, sources: (M,), the pairs; a pair says that the row of the source is part of the row of the target.
+        n_targets, n_sources: how many rows there are.
+    """
+
+    def __init__(self, targets, sources, n_targets, n_sources):
+        self.pairs = _grouped(targets, sources, n_targets)
+        self.pairs_back = _grouped(sources, targets, n_sources)
+
+    def __call__(self, rows):
+        """(n_sources, C) -> (n_targets, C)."""
+        return torch.embedding_bag(rows, *self.pairs, False, 0, False, None, True)[0]
+
+    def back(self, rows):
+        """(n_targets, C) -> (n_sources, C)."""
+        return torch.embedding_bag(rows, *self.pairs_back, False, 0, False, None, True)[0]
+
+
+class _Sum(torch.autograd.Function):
+    """``Sums`` with a gradient."""
+
+    @staticmethod
+    def forward(ctx, rows, sums):
+        ctx.sums = sums
+        return sums(rows)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        return ctx.sums.back(gradient.contiguous()), None
+
+
+def _grouped(by, what, n):
+    ends = torch.bincount(by, minlength=n).cumsum(0)
+    return what[torch.argsort(by, stable=True)], torch.cat([ends.new_zeros(1), ends])
+
+
+def _padded_places(batch, height, width, n):
+    """(B, H + 2 n, W + 2 n): the number of the pixel that is seen at each place of a map with n reflected pixels around it."""
+    places = torch.arange(batch * height * width, dtype=torch.float64).view(batch, 1, height, width)
+    return F.pad(places, (n,) * 4, mode="reflect").long().squeeze(1)
+
+
+def _taps(batch, height, width):
+    """(B H W, 9): the pixels that a 3x3 window sees at each pixel of a map with reflected borders."""
+    return _padded_places(batch, height, width, 1).unfold(1, 3, 1).unfold(2, 3, 1).reshape(-1, 9)
+
+
+@functools.lru_cache(maxsize=8)
+def _windows(batch, height, width):
+    """From (pixels * 9, C), what each pixel says to each of the nine places of a window, to the sums (pixels, C)."""
+    taps = _taps(batch, height, width)
+    n, places = len(taps), torch.arange(9)
+    return Sums(torch.arange(n).repeat_interleave(9), (9 * taps + places).flatten(), n, 9 * n)
+
+
+@functools.lru_cache(maxsize=8)
+def _unfolded(batch, height, width):
+    """From (pixels, C) to the windows (pixels * 9, C)."""
+    taps = _taps(batch, height, width)
+    return Sums(torch.arange(taps.numel()), taps.flatten(), taps.numel(), len(taps))
+
+
+@functools.lru_cache(maxsize=8)
+def _padded_by_fours(batch, height, width):
+    """From (pixels, C) to the map with 3 reflected pixels around it, as rows that have each 2 x 2 pixels side by side."""
+    fours = _padded_places(batch, height, width, 3).unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).transpose(2, 3).flatten()
+    return Sums(torch.arange(len(fours)), fours, len(fours), batch * height * width)
+
+
+class Transform:
+    """The Fourier transform of small or large maps as rows, its inverse, and the transposes of both.
+
+    torch's ``irfft2`` is the transpose of ``rfft2`` but for a factor of 2 in all columns but the first and (for an even width)
+    the last.
+    """
+
+    def __init__(self, batch, height, width, dtype):
+        self.batch, self.size = batch, (height, width)
+        self.wide = torch.promote_types(dtype, torch.float32)  # half precision has no FFT on the CPU
+        self.factor = torch.full((width // 2 + 1, 1), 2, dtype=self.wide)
+        self.factor[:: width // 2 if width % 2 == 0 else width] = 1
+        self.matrix = None
+        if height * width <= LARGEST_PRODUCT:
+            pixels, one = height * width, Transform.__new__(Transform)
+            one.__dict__.update(self.__dict__, batch=pixels, wide=torch.float64)
+            seen = one.to_spectrum(torch.eye(pixels, dtype=torch.float64).view(-1, 1))
+            self.matrix = seen.view(pixels, -1).T.to(dtype).expand(batch, -1, -1)  # (B, 2 frequencies, pixels)
+            factor = self.factor.repeat(height, 2).view(-1, 1).to(dtype)
+            self.matrix_back = (self.matrix[0] * factor).T.expand(batch, -1, -1)
+
+    def to_spectrum(self, rows, transposed=False):
+        """(B H W, C) -> (B frequencies, 2 C), the real parts first; transposed it is the transpose of ``to_picture``."""
+        channels = rows.shape[1]
+        if self.matrix is not None:
+            matrix = self.matrix_back.mT if transposed else self.matrix
+            return torch.bmm(matrix, rows.view(self.batch, -1, channels)).view(-1, 2 * channels)
+        spectrum = torch.fft.rfft2(rows.to(self.wide).view(self.batch, *self.size, channels), dim=(1, 2), norm="ortho")
+        spectrum = spectrum * self.factor if transposed else spectrum
+        return torch.cat([spectrum.real, spectrum.imag], dim=3).view(-1, 2 * channels).to(rows.dtype)
+
+    def to_picture(self, rows, transposed=False):
+        """(B frequencies, 2 C) -> (B H W, C); transposed it is the transpose of ``to_spectrum``."""
+        channels = rows.shape[1] // 2
+        if self.matrix is not None:
+            matrix = self.matrix.mT if transposed else self.matrix_back
+            return torch.bmm(matrix, rows.view(self.batch, -1, channels)).view(-1, channels)
+        parts = rows.to(self.wide).view(self.batch, self.size[0], -1, 2 * channels)
+        parts = parts / self.factor if transposed else parts
+        spectrum = torch.complex(parts[..., :channels], parts[..., channels:])
+        return torch.fft.irfft2(spectrum, s=self.size, dim=(1, 2), norm="ortho").reshape(-1, channels).to(rows.dtype)
+
+
+_transform = functools.lru_cache(maxsize=8)(Transform)
+
+
+@torch.no_grad()
+def clip_gradients(parameters, most=1.0):
+    """Scales all gradients together so that their norm is at most ``most``; returns what it was.
+
+    Raises:
+        RuntimeError: where it is not finite; the gradients stay as they are.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.stack(torch._foreach_norm(gradients)).norm().item()
+    if not math.isfinite(norm):
+        raise RuntimeError(f"the norm of the gradients is non-finite: {norm}")
+    if norm > most:
+        torch._foreach_mul_(gradients, most / (norm + 1e-6))
+    return norm
+
+
+class MovingAverage:
+    """A copy of a network, in eval mode, whose weights and running statistics follow those of the original slowly.
+
+    Args:
+        network: the original; ``update`` reads its tensors, so it stays on its device.
+        horizon: the steps that an average is over; while there are fewer than ten times as many, a tenth of those.
+    """
+
+    def __init__(self, network, horizon=1000):
+        self.horizon, self.n_updates = horizon, 0
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        averages, values = ([*one.parameters(), *one.buffers()] for one in (self.network, network))
+        numbers = [i for i, value in enumerate(values) if value.is_floating_point()]
+        counts = [i for i, value in enumerate(values) if not value.is_floating_point()]
+        self._numbers, self._counts = ([[some[i] for i in at] for some in (averages, values)] for at in (numbers, counts))
+
+    @torch.no_grad()
+    def update(self):
+        """Moves the average towards the original; the first time it becomes the same."""
+        share = max(1 / self.horizon, 10 / (self.n_updates + 10))
+        torch._foreach_lerp_(*self._numbers, share)
+        torch._foreach_copy_(*self._counts)
+        self.n_updates += 1
+
+    def state_dict(self):
+        return {"network": self.network.state_dict(), "n_updates": self.n_updates}
+
+    def load_state_dict(self, state):
+        self.network.load_state_dict(state["network"])
+        self.n_updates = state["n_updates"]

@@ -1,0 +1,69 @@
+"""What a training minimizes: L1 in the hole and outside it, a distance of features, and what a discriminator says.
+
+Adversarial loss, feature matching and R1 in the manner of LaMa (Suvorov et al., 2021, section 2.3): a patch is fake only where
+it touches the hole.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+EVERY = 8  # steps between two penalties of the discriminator's gradient (R1), which cost as much as the rest of its step
+
+
+class Discriminator(nn.Module):
+    """Says of each patch of a picture whether it was drawn or filled: four layers, the first three halve the size.
+
+    Shape: (B, 3, H, W) in [0, 1] -> logits (B, 1, H/8, W/8), above 0 for drawn, and the features of each layer.
+    """
+
+    def __init__(self, channels=(32, 64, 128, 128)):
+        super().__init__()
+        pairs = zip((3, *channels), channels, strict=False)
+        self.layers = nn.ModuleList(
+            nn.Conv2d(n_in, n_out, 4 if i < 3 else 3, 2 if i < 3 else 1, 1, padding_mode="reflect")
+            for i, (n_in, n_out) in enumerate(pairs)
+        )
+        self.norms = nn.ModuleList(nn.GroupNorm(8, n) if i else nn.Identity() for i, n in enumerate(channels))
+        self.logits = nn.Conv2d(channels[-1], 1, 3, 1, 1, padding_mode="reflect")
+
+    def forward(self, x):
+        x, found = 2 * x - 1, []
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = F.leaky_relu(norm(layer(x)), 0.2)
+            found.append(x)
+        return self.logits(x), found
+
+
+def touched(mask):
+    """The patches of the discriminator that see a part of the hole: (B, 1, H, W) -> (B, 1, H/8, W/8), 1 or 0."""
+    return F.max_pool2d(mask, 24, stride=8, padding=8)
+
+
+def discriminator_loss(discriminator, real, fake, mask, penalty=0.0):
+    """What the discriminator minimizes: drawn pictures and known patches are real, patches of filled pictures at the hole fake.
+
+    Shape: real and fake (B, 3, H, W), mask (B, 1, H, W) -> ().
+
+    Args:
+        penalty: weight of the squared gradient at real pictures (R1); 0 leaves it out.
+    """
+    at_hole = touched(mask)
+    real = real.detach().requires_grad_(penalty > 0)
+    said_of_real, said_of_fake = discriminator(real)[0], discriminator(fake.detach())[0]
+    loss = F.softplus(-said_of_real).mean()
+    loss = loss + (at_hole * F.softplus(said_of_fake) + (1 - at_hole) * F.softplus(-said_of_fake)).mean()
+    if penalty > 0:
+        (gradient,) = torch.autograd.grad(said_of_real.sum(), real, create_graph=True)
+        loss = loss + penalty * gradient.square().sum((1, 2, 3)).mean()
+    return loss
+
+
+def adversarial_loss(discriminator, real, fake, mask):
+    """What a generator is told: (how fake its patches at the hole look, how far features are from the truth's), two ()."""
+    said, found = discriminator(fake)
+    with torch.no_grad():
+        _, wanted = discriminator(real)
+    at_hole = touched(mask)
+    looks_fake = (at_hole * F.softplus(-said)).sum() / at_hole.sum().clamp(min=1)
+    return looks_fake, torch.stack([F.l1_loss(a, b) for a, b in zip(found, wanted, strict=True)]).mean()

@@ -1,0 +1,184 @@
+"""The trainings as a service: ``make training``, ``make training-stop``, ``make training-status``.
+
+Each network trains in one thread, with the lowest priority, detached, in a folder of the user's cache. It runs from a copy of
+the code that lies there too: what changes in the library later changes nothing in a training that goes on for days.
+"""
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+import refine_lib
+from refine_lib.networks.published import cache_folder
+from refine_lib.workshop.recipes import RECIPES
+
+STOP_WITHIN = 120  # seconds, in which a step ends and the state is written
+
+
+def folder_of(name):
+    """Where the training of a network lies: state, log, preview and code."""
+    return cache_folder() / "training" / name
+
+
+def freeze(folder):
+    """Copies the package into the folder, whole or not at all; what is there already stays as it is.
+
+    Returns:
+        The folder that holds the copy of ``refine_lib``.
+    """
+    code = folder / "code"
+    if not code.is_dir():
+        part = folder / "code.part"
+        shutil.rmtree(part, ignore_errors=True)
+        ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
+        shutil.copytree(Path(refine_lib.__file__).parent, part / "refine_lib", ignore=ignored)
+        part.rename(code)
+    return code
+
+
+def process_of(folder):
+    """The process that trains in a folder, or None."""
+    try:
+        process = psutil.Process(int((folder / "pid").read_text()))
+        runs = str(folder) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+    except (OSError, ValueError, psutil.Error):
+        return None
+    return process if runs else None  # a number is given again: another process may have it now
+
+
+def start(name, extra=()):
+    """Starts a training where it does not run, from its state, from the average in the workshop, or from nothing.
+
+    Returns:
+        What was done, in words.
+    """
+    folder = folder_of(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    if running := process_of(folder):
+        return f"{name}: runs already (process {running.pid})"
+    code = freeze(folder)
+    command = ["nice", "-n", "19", sys.executable, "-m", "refine_lib.workshop.train", str(folder), "--recipe", name, *extra]
+    average = code / "refine_lib" / "workshop" / f"{name}.safetensors"
+    goes_on = (folder / "state.ckpt").exists()
+    if not goes_on and average.exists():
+        command += ["--start", str(average)]
+    environment = os.environ | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
+    detached = '"$@" >>"$0" 2>&1 </dev/null & echo $!'  # by a shell that ends at once: nobody is left to wait for it
+    told = subprocess.run(
+        ["sh", "-c", detached, folder / "output.txt", *command],
+        cwd=code,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    (folder / "pid").write_text(told)
+    for _ in range(50):  # while a process turns from the shell into another program it has no command line
+        if process_of(folder):
+            break
+        time.sleep(0.1)
+    beginning = f"starts from {average.name}" if average.exists() else "starts from nothing"
+    came_from = "goes on from its state" if goes_on else beginning
+    return f"{name}: {came_from}, in {folder} (process {told.strip()})"
+
+
+def stop(name):
+    """Ends a training between two steps, with its state on disk.
+
+    Returns:
+        What was done, in words.
+    """
+    folder = folder_of(name)
+    process = process_of(folder)
+    if process is None:
+        return f"{name}: does not run"
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_WITHIN)
+    except psutil.TimeoutExpired:
+        return f"{name}: process {process.pid} has not ended within {STOP_WITHIN} s; it will, or is to be killed by hand"
+    return f"{name}: stopped at {_count(_now(folder).get('pictures', 0))}"
+
+
+def status(name, lines=8):
+    """What a training has come to, in words: pictures, speed, figures over time, and where the preview is."""
+    folder = folder_of(name)
+    if not (folder / "code").is_dir():
+        return f"{name}: not started; make training starts it"
+    now = _now(folder)
+    told = [f"{name}: {'runs' if process_of(folder) else 'does not run'}"]
+    if now:
+        ago = (time.time() - now["time"]) / 60
+        told[0] += f"; {_count(now['pictures'])}, {now['speed']:.0f} a second of the processor's time, {ago:.0f} min ago"
+    for file in ("log.csv", "effect.csv"):
+        if (folder / file).exists():
+            head, *rows = csv.reader((folder / file).read_text().splitlines())
+            shown = [rows[round(i * (len(rows) - 1) / max(lines - 1, 1))] for i in range(min(lines, len(rows)))]
+            told += ["", *(_line(row) for row in (head, *(rows if len(rows) <= lines else shown)))]
+    told += ["", f"preview: {folder / 'preview.png'}", f"output: {folder / 'output.txt'}"]
+    return "\n".join(told)
+
+
+def renew(name):
+    """Lets a training go on with the present code, and the present recipe of its name, from where it stopped.
+
+    Returns:
+        What was done, in words.
+    """
+    import torch
+
+    from refine_lib.workshop.train import write_whole
+
+    folder = folder_of(name)
+    if process_of(folder):
+        raise ValueError(f"{name} runs; expected it to be stopped before its code is renewed")
+    shutil.rmtree(folder / "code", ignore_errors=True)
+    freeze(folder)
+    if (folder / "state.ckpt").exists():
+        state = torch.load(folder / "state.ckpt", weights_only=True)
+        write_whole(state | {"recipe": RECIPES[name].as_dict()}, folder / "state.ckpt")
+    return f"{name}: has the present code and recipe"
+
+
+def _now(folder):
+    try:
+        return json.loads((folder / "now.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _count(pictures):
+    return f"{pictures:,} pictures"
+
+
+def _line(row):
+    return "  ".join(f"{word:>14}" for word in row)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Start, stop or look at the trainings of the embedded networks.")
+    parser.add_argument("what", choices=("start", "stop", "status", "renew"))
+    parser.add_argument("names", nargs="*", metavar="NETWORK", help=f"of {', '.join(RECIPES)} (default: all)")
+    args = parser.parse_args()
+    if unknown := set(args.names) - set(RECIPES):
+        parser.error(f"NETWORK is {', '.join(sorted(unknown))}; expected one of {', '.join(RECIPES)}")
+    done = {"start": start, "stop": stop, "status": status, "renew": renew}[args.what]
+    try:
+        for name in args.names or RECIPES:
+            print(done(name), flush=True)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

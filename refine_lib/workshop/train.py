@@ -1,0 +1,321 @@
+"""Trains an embedded network from drawn pictures, for minutes or for days: ``python -m refine_lib.workshop.train FOLDER``.
+
+The folder holds all that a training is: ``state.ckpt``, ``log.csv``, ``preview.png``. The rate stays, a moving average of the
+weights is what is measured, and a run may be stopped and go on at any time. ``--anneal STEPS`` takes a copy of the state and
+lets the rate fall to 0: weights fit to be shipped, while the run itself goes on from where it was.
+"""
+
+import argparse
+import csv
+import json
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors import safe_open
+from tqdm.auto import tqdm
+
+from refine_lib.masks import paste, stroke_masks
+from refine_lib.muon import Muon
+from refine_lib.networks.lama import LamaGenerator
+from refine_lib.networks.scene_features import load_scene_features
+from refine_lib.networks.weights import load_generator, save_generator
+from refine_lib.photos import to_pixels
+from refine_lib.train import hole_and_known_l1
+from refine_lib.workshop.fast_training import MovingAverage, best_precision, forward_for_training
+from refine_lib.workshop.losses import EVERY, Discriminator, adversarial_loss, discriminator_loss
+from refine_lib.workshop.recipes import RECIPES, Recipe
+from refine_lib.workshop.sheets import Sheets
+
+WARM_UP = 100  # steps in which the rate rises
+WATCHED_SEED = 999_000_000  # of the unseen pictures that a run is watched with
+LOG = ("step", "pictures", "minutes", "hole L1", "hole L1, unseen", "Telea's")
+
+
+class Training:
+    """A network with all that it takes to go on training it.
+
+    Args:
+        recipe: of ``recipes``.
+        photos: a folder of pictures for the world ``"photos"``.
+        start: a ``.safetensors`` whose weights it starts from, in place of random ones.
+    """
+
+    def __init__(self, recipe, photos=None, start=None):
+        self.recipe = recipe
+        torch.manual_seed(recipe.seed)
+        network = LamaGenerator(recipe.ngf, recipe.n_blocks, recipe.ratio)
+        if start is not None:
+            network.load_state_dict(load_generator(start).state_dict())
+        self.network = network.to(memory_format=torch.channels_last).train().requires_grad_(True)
+        self.average = MovingAverage(self.network, horizon=recipe.horizon)
+        self.optimizers = optimizers_of(self.network, recipe.lr)
+        self.discriminator = None
+        if recipe.adversarial or recipe.matching:
+            self.discriminator = Discriminator().to(memory_format=torch.channels_last)
+            self.critic = torch.optim.AdamW(self.discriminator.parameters(), lr=5e-4, betas=(0.5, 0.99))
+        self.features = load_scene_features() if recipe.features else None
+        self.sheets = Sheets(recipe.world, recipe.batch, recipe.seed, recipe.close, photos)
+        self.precision = best_precision()
+        self.step, self.pictures, self.seconds = 0, 0, 0.0  # seconds of the processor's time
+        self.first_step = 0  # from which the rate rises
+        if start is not None:
+            with safe_open(start, "pt") as weights:
+                told = weights.metadata() or {}
+            self.step = self.first_step = int(told.get("step", 0))
+            self.pictures = int(told.get("pictures", 0))
+        self.marked = self.pictures, self.seconds  # at the last save
+        self.smooth, self.log = {}, []
+
+    def train_step(self, rate=1.0):
+        """One step of all optimizers, with a share of the full rate."""
+        began = time.process_time()
+        recipe, random = self.recipe, torch.Generator().manual_seed(self.step)
+        size = 128 if torch.rand((), generator=random) < recipe.large else 64
+        image, mask = self.sheets.batch(self.step, size)
+        hidden = torch.cat([image * (1 - mask), mask], dim=1).contiguous(memory_format=torch.channels_last)
+        prediction = forward_for_training(self.network, hidden, self.precision, recipe.noise, random)
+        loss = self._loss(prediction, image, mask)
+        self.network.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0, error_if_nonfinite=True, foreach=True)
+        rate = rate * min(1.0, (self.step + 1 - self.first_step) / WARM_UP)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * rate
+            optimizer.step()
+        self.average.update()
+        self.step += 1
+        self.pictures += len(image)
+        self.seconds += time.process_time() - began
+
+    def _loss(self, prediction, image, mask):
+        recipe = self.recipe
+        in_hole, known = hole_and_known_l1(prediction, image, mask)
+        told = {"hole": in_hole, "known": known}
+        if self.features is not None:
+            told["features"] = self.features.distance(paste(prediction, image, mask), image).mean()
+        if self.discriminator is not None:
+            filled = paste(prediction, image, mask)
+            self.discriminator.requires_grad_(True)
+            said = discriminator_loss(
+                self.discriminator, image, filled, mask, EVERY * recipe.penalty if self.step % EVERY == 0 else 0.0
+            )
+            self.critic.zero_grad()
+            said.backward()
+            self.critic.step()
+            self.discriminator.requires_grad_(False)
+            told["adversarial"], told["matching"] = adversarial_loss(self.discriminator, image, filled, mask)
+            told["critic"] = said.detach()
+        for name, value in told.items():
+            self.smooth[name] = value.detach() if name not in self.smooth else self.smooth[name].lerp(value.detach(), 0.01)
+        weighted = (getattr(recipe, name) * value for name, value in told.items() if name != "critic" and getattr(recipe, name))
+        return sum(weighted)
+
+    def state(self):
+        """Everything that changes while it trains, for ``torch.save``."""
+        return {
+            "recipe": self.recipe.as_dict(),
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "discriminator": self.discriminator and [self.discriminator.state_dict(), self.critic.state_dict()],
+            "counters": [self.step, self.pictures, self.seconds, self.first_step],
+            "smooth": self.smooth,
+            "log": self.log,
+        }
+
+    def go_on_from(self, state):
+        """Takes the place of a training that gave this state; a discriminator that the state lacks begins anew."""
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        if self.discriminator is not None and state["discriminator"]:
+            for one, saved in zip((self.discriminator, self.critic), state["discriminator"], strict=True):
+                one.load_state_dict(saved)
+        self.step, self.pictures, self.seconds, self.first_step = state["counters"]
+        self.marked = self.pictures, self.seconds
+        self.smooth, self.log = dict(state["smooth"]), list(state["log"])
+
+    @torch.no_grad()
+    def watch(self, folder):
+        """Fills unseen pictures of the own world with the averaged weights: a line of the log, and a strip to look at."""
+        image, mask, telea = watched_pictures(self.recipe.world, self.sheets)
+        network = self.average.network.eval()
+        filled = paste(network(torch.cat([image * (1 - mask), mask], dim=1)), image, mask)
+        unseen = hole_and_known_l1(filled, image, mask)[0].item()
+        minutes = round(self.seconds / 60, 1)
+        smooth = round(self.smooth["hole"].item(), 5)
+        self.log.append((self.step, self.pictures, minutes, smooth, round(unseen, 5), round(telea, 5)))
+        with open(folder / "log.csv", "w", newline="") as file:
+            csv.writer(file).writerows([LOG, *self.log])
+        strip = [torch.cat(list(x[:12]), dim=2) for x in (image * (1 - mask) + 0.5 * mask, filled, image)]
+        Image.fromarray(to_pixels(torch.cat(strip, dim=1)[None])).save(folder / "preview.png")
+        return unseen
+
+    def save(self, folder):
+        """Writes the state in one go: an interruption leaves what was there."""
+        write_whole(self.state(), folder / "state.ckpt")
+        pictures, seconds = self.marked
+        speed = (self.pictures - pictures) / max(self.seconds - seconds, 1e-9)
+        (folder / "now.json").write_text(json.dumps({"pictures": self.pictures, "speed": speed, "time": time.time()}))
+        self.marked = self.pictures, self.seconds
+
+    def export(self, path):
+        """Writes the averaged weights, in half precision, as ``load_network`` reads them."""
+        told = f"{self.pictures} pictures of {self.recipe.world}, {json.dumps(self.recipe.as_dict())}"
+        save_generator(self.average.network, path, half=True, trained_on=told, pictures=str(self.pictures), step=str(self.step))
+
+
+def write_whole(state, path):
+    """Writes a state to a file that is there whole or not at all."""
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    os.replace(part, path)
+
+
+def optimizers_of(network, lr):
+    """Muon for the hidden convolutions, AdamW for the rest, each group with its full rate as ``peak``."""
+    first, *_, last = (module for module in network.modules() if isinstance(module, torch.nn.Conv2d))
+    ends = {id(first.weight), id(last.weight)}
+    hidden = [p for p in network.parameters() if p.ndim == 4 and id(p) not in ends]
+    rest = [p for p in network.parameters() if p.ndim != 4 or id(p) in ends]
+    chosen = [Muon(hidden, lr=lr), torch.optim.AdamW(rest, lr=lr / 10, betas=(0.9, 0.98), weight_decay=1e-4, foreach=True)]
+    for group in (group for one in chosen for group in one.param_groups):
+        group["peak"] = group["lr"]
+    return chosen
+
+
+def watched_pictures(world, sheets, n=64):
+    """Unseen pictures of 64 px of a training's own world, their holes, and the error of OpenCV's Telea in them."""
+    from refine_lib.workshop.effect import fill_after_telea
+
+    unseen = Sheets(world, n, 0, sheets.close) if world != "photos" else sheets
+    if world != "photos":
+        unseen.first_seed = WATCHED_SEED
+    image, _ = unseen.batch(0)
+    mask = stroke_masks(64, len(image), WATCHED_SEED, "thick")
+    return image, mask, hole_and_known_l1(fill_after_telea(image, mask), image, mask)[0].item()
+
+
+def go_on(folder, recipe, photos=None, start=None, steps=None, minutes=None, save_every=600, watch_every=2000):
+    """Trains in a folder, from the state that lies there or from the beginning, until it is told to stop.
+
+    Args:
+        folder: of the training.
+        recipe: of ``recipes``. Where the state is of another one, that is an error; a branch has a folder of its own.
+        photos, start: as in ``Training``.
+        steps, minutes: where it ends, in steps or in minutes of the processor's time since the beginning; None is never.
+        save_every: seconds between two states on disk.
+        watch_every: steps between two lines of the log.
+
+    Returns:
+        The ``Training``. On disk is its state at the end.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    training = Training(recipe, photos, start)
+    if (folder / "state.ckpt").exists():
+        state = torch.load(folder / "state.ckpt", weights_only=True)
+        if state["recipe"] != recipe.as_dict():
+            raise ValueError(f"{folder} is a training by {state['recipe']}; expected this recipe, not {recipe.as_dict()}")
+        training.go_on_from(state)
+    saved = time.monotonic()
+    with stop_between_steps() as stopped, tqdm(initial=training.pictures, unit=" pictures", mininterval=30) as bar:
+        while not (stopped or training.step == steps or (minutes and training.seconds >= 60 * minutes)):
+            training.train_step()
+            if training.step % watch_every == 0:
+                training.watch(folder)
+            if training.step % 50 == 0:
+                bar.set_postfix_str(", ".join(f"{k} {v:.4f}" for k, v in training.smooth.items()), refresh=False)
+            bar.update(training.pictures - bar.n)
+            if time.monotonic() - saved > save_every:
+                training.save(folder)
+                saved = time.monotonic()
+    training.save(folder)
+    return training
+
+
+def anneal(state, steps, path, photos=None, **changes):
+    """Takes a copy of a state, lets the rate fall to 0 over some steps, and writes weights fit to be shipped.
+
+    Args:
+        state: the path of a ``state.ckpt``, or what ``torch.load`` gives of one.
+        steps: of the fall.
+        path: of the ``.safetensors`` to write.
+        changes: to the recipe, for the fall alone.
+
+    Returns:
+        The ``Training`` at the end of the fall.
+    """
+    state = state if isinstance(state, dict) else torch.load(state, weights_only=True)
+    training = Training(Recipe(**state["recipe"]).changed(**changes), photos)
+    training.go_on_from(state)
+    for step in tqdm(range(steps), desc="annealing", mininterval=10):
+        training.average.horizon = max(1, min(training.recipe.horizon, (steps - step) // 4))  # what is last counts most
+        training.train_step(1 - step / steps)
+    training.export(path)
+    return training
+
+
+@contextmanager
+def stop_between_steps():
+    """Ctrl-C and SIGTERM put a word into the list that this gives, instead of stopping in the middle of a step."""
+    stopped = []
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield stopped
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(one, lambda *_: stopped.append("stop")) for one in signals]
+    try:
+        yield stopped
+    finally:
+        for one, handler in zip(signals, before, strict=True):
+            signal.signal(one, handler)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Train an embedded network on drawn pictures.")
+    parser.add_argument("folder", type=Path, help="of the training: state, log and preview")
+    parser.add_argument("--recipe", choices=RECIPES, default="mini-lama", help="(default: %(default)s)")
+    parser.add_argument("--change", nargs="+", default=[], metavar="NAME=VALUE", help="numbers of the recipe, for a trial")
+    parser.add_argument("--branch", type=Path, help="the state.ckpt of another training, to begin from a copy of it")
+    parser.add_argument("--start", type=Path, help="a .safetensors to begin from")
+    parser.add_argument("--photos", type=Path, help="a folder of pictures to train on, in place of drawn ones")
+    parser.add_argument("--minutes", type=float, help="of the processor's time, after which it ends (default: never)")
+    parser.add_argument("--steps", type=int, help="after which it ends (default: never)")
+    parser.add_argument("--save-every", type=float, default=600, help="seconds between two states (default: %(default)s)")
+    parser.add_argument("--anneal", type=int, metavar="STEPS", help="write weights from a copy of the state instead of training")
+    parser.add_argument("-o", "--output", type=Path, help="the .safetensors that --anneal writes")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    try:
+        changes = dict(word.split("=", 1) for word in args.change) | ({"world": "photos"} if args.photos else {})
+        if args.anneal:
+            anneal(args.folder / "state.ckpt", args.anneal, args.output or args.folder / "annealed.safetensors", args.photos)
+            return
+        recipe = RECIPES[args.recipe].changed(**changes)
+        if args.branch:
+            branch(args.branch, args.folder, recipe)
+        go_on(args.folder, recipe, args.photos, args.start, args.steps, args.minutes, args.save_every)
+    except (OSError, RuntimeError, ValueError) as error:
+        parser.error(str(error))
+
+
+def branch(state, folder, recipe):
+    """Puts a copy of a state into a new folder, to go on there by another recipe; its seconds begin anew."""
+    folder.mkdir(parents=True)
+    copy = torch.load(state, weights_only=True)
+    step, pictures, _, first_step = copy["counters"]
+    copy |= {"recipe": recipe.as_dict(), "counters": [step, pictures, 0.0, first_step], "log": []}
+    torch.save(copy, folder / "state.ckpt")
+
+
+if __name__ == "__main__":
+    main()
