@@ -80,6 +80,7 @@ class PatternScenes:
         n_planes = torch.multinomial(torch.tensor([0.4, 0.35, 0.25]), batch, True, generator=generator)[:, None] + 1
         fill = uniform(0.35, 0.7, 2)
         fill = torch.where(grid > 0, torch.where(chance(0.5)[..., None], fill * 0.3, 1 - fill * 0.3), fill)
+        outline = torch.multinomial(torch.tensor([0.7, 0.12, 0.18]), batch * N_PLANES, True, generator=generator)
         turn = torch.where(chance(0.5)[..., None], 0, torch.randint(0, 4, (batch, N_PLANES, 2), generator=generator))
         return cls(
             kind=kind,
@@ -100,7 +101,7 @@ class PatternScenes:
             roughness=uniform(0.35, 0.65),
             stretch=torch.where(chance(0.3), uniform(2.0, 6.0), 1.0),
             noise_at=uniform(20, 200, 2),
-            outline=torch.multinomial(torch.tensor([0.7, 0.12, 0.18]), batch * N_PLANES, True, generator=generator).view(batch, -1),
+            outline=outline.view(batch, N_PLANES),
             place=torch.cat([uniform(-0.6, 0.6, 2), uniform(0, 2 * math.pi, 1), uniform(0.25, 0.8, 2)], dim=-1),
             frame=torch.where(chance(0.2), uniform(0.02, 0.08), 0.0),
             there=(torch.arange(N_PLANES) < n_planes).float(),

@@ -40,30 +40,45 @@ def touched(mask):
     return F.max_pool2d(mask, 24, stride=8, padding=8)
 
 
-def discriminator_loss(discriminator, real, fake, mask, penalty=0.0):
-    """What the discriminator minimizes: drawn pictures and known patches are real, patches of filled pictures at the hole fake.
+def told_by(discriminator, real, fake, mask, penalty=0.0):
+    """What a discriminator learns and what it tells a generator, from one look at the pictures.
 
-    Shape: real and fake (B, 3, H, W), mask (B, 1, H, W) -> ().
+    Shape: real and fake (B, 3, H, W), mask (B, 1, H, W) -> three numbers ().
 
     Args:
         penalty: weight of the squared gradient at real pictures (R1); 0 leaves it out.
+
+    Returns:
+        What the discriminator minimizes: drawn pictures are real, filled ones fake where they touch the hole, real elsewhere.
+        How fake the filled ones look there, and how far their features are from the real ones': what the generator minimizes.
     """
     at_hole = touched(mask)
     real = real.detach().requires_grad_(penalty > 0)
-    said_of_real, said_of_fake = discriminator(real)[0], discriminator(fake.detach())[0]
-    loss = F.softplus(-said_of_real).mean()
-    loss = loss + (at_hole * F.softplus(said_of_fake) + (1 - at_hole) * F.softplus(-said_of_fake)).mean()
+    (said_of_real, wanted), (said_of_fake, found) = discriminator(real), discriminator(fake)
+    looks_real, looks_fake = F.softplus(-said_of_fake), F.softplus(said_of_fake)
+    critic = F.softplus(-said_of_real).mean() + (at_hole * looks_fake + (1 - at_hole) * looks_real).mean()
     if penalty > 0:
         (gradient,) = torch.autograd.grad(said_of_real.sum(), real, create_graph=True)
-        loss = loss + penalty * gradient.square().sum((1, 2, 3)).mean()
-    return loss
+        critic = critic + penalty * gradient.square().sum((1, 2, 3)).mean()
+    adversarial = (at_hole * looks_real).sum() / at_hole.sum().clamp(min=1)
+    matching = torch.stack([F.l1_loss(a, b.detach()) for a, b in zip(found, wanted, strict=True)]).mean()
+    return critic, adversarial, matching
 
 
-def adversarial_loss(discriminator, real, fake, mask):
-    """What a generator is told: (how fake its patches at the hole look, how far features are from the truth's), two ()."""
-    said, found = discriminator(fake)
+def feature_distance(features, filled, image):
+    """The distance of ``SceneFeatures`` between filled pictures and the truth, at their own size: 0 is the same.
+
+    The network knows pictures of 128 px. To bring these of 64 px there costs three times as much and shows it nothing more.
+
+    Shape: (B, 3, H, W) in [0, 1] each -> ().
+    """
     with torch.no_grad():
-        _, wanted = discriminator(real)
-    at_hole = touched(mask)
-    looks_fake = (at_hole * F.softplus(-said)).sum() / at_hole.sum().clamp(min=1)
-    return looks_fake, torch.stack([F.l1_loss(a, b) for a, b in zip(found, wanted, strict=True)]).mean()
+        wanted = _maps(features, image)
+    return features.distance_of_maps(_maps(features, filled), wanted).mean()
+
+
+def _maps(features, image):
+    found = [2 * image - 1]
+    for stage in features.stages:
+        found.append(stage(found[-1]))
+    return found[1:]

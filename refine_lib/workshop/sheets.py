@@ -39,12 +39,12 @@ class Sheets:
     """
 
     def __init__(self, world, batch=16, seed=0, close=0.5, photos=None):
-        draw = {"patterns": random_patterns, "leaves": random_leaves}.get(world) or PhotoSheets(photos).draw
+        self.draw = {"patterns": random_patterns, "leaves": random_leaves}.get(world) or PhotoSheets(photos).draw
         self.world, self.n, self.close, self.first_seed = world, batch, close, FIRST_SEED * (seed + 1)
 
         @functools.lru_cache(maxsize=N_CHUNKS)
         def chunk(number):
-            drawn = draw(SIDE, PER_CHUNK, self.first_seed + number)
+            drawn = self.draw(SIDE, PER_CHUNK, self.first_seed + number)
             shrunk = (F.avg_pool2d(drawn, k) if k > 1 else drawn for k in SHRINK)  # once for all windows
             return [(255 * one).round().to(torch.uint8) for one in shrunk]
 

@@ -27,14 +27,17 @@ from refine_lib.networks.scene_features import load_scene_features
 from refine_lib.networks.weights import load_generator, save_generator
 from refine_lib.photos import to_pixels
 from refine_lib.train import hole_and_known_l1
+from refine_lib.workshop.effect import as_model, fill_after_telea, measure
 from refine_lib.workshop.fast_training import MovingAverage, best_precision, forward_for_training
-from refine_lib.workshop.losses import EVERY, Discriminator, adversarial_loss, discriminator_loss
+from refine_lib.workshop.losses import EVERY, Discriminator, feature_distance, told_by
 from refine_lib.workshop.recipes import RECIPES, Recipe
 from refine_lib.workshop.sheets import Sheets
+from refine_lib.workshop.trials import unseen
 
 WARM_UP = 100  # steps in which the rate rises
 WATCHED_SEED = 999_000_000  # of the unseen pictures that a run is watched with
 LOG = ("step", "pictures", "minutes", "hole L1", "hole L1, unseen", "Telea's")
+EFFECT = ("step", "pictures", "plain", "enlarged", "refined", "sharp", "grid", "small / Telea")
 
 
 class Training:
@@ -70,7 +73,7 @@ class Training:
             self.step = self.first_step = int(told.get("step", 0))
             self.pictures = int(told.get("pictures", 0))
         self.marked = self.pictures, self.seconds  # at the last save
-        self.smooth, self.log = {}, []
+        self.smooth, self.log, self.effects = {}, [], []
 
     def train_step(self, rate=1.0):
         """One step of all optimizers, with a share of the full rate."""
@@ -80,42 +83,41 @@ class Training:
         image, mask = self.sheets.batch(self.step, size)
         hidden = torch.cat([image * (1 - mask), mask], dim=1).contiguous(memory_format=torch.channels_last)
         prediction = forward_for_training(self.network, hidden, self.precision, recipe.noise, random)
-        loss = self._loss(prediction, image, mask)
+        told, critic = self._told(prediction, paste(prediction, image, mask), image, mask)
+        loss = sum(getattr(recipe, name) * value for name, value in told.items())
+        if critic is not None:  # from the same look at the pictures as the generator's, so before that
+            weights = list(self.discriminator.parameters())
+            for weight, gradient in zip(weights, torch.autograd.grad(critic, weights, retain_graph=True), strict=True):
+                weight.grad = gradient
         self.network.zero_grad()
-        loss.backward()
+        loss.backward(inputs=list(self.network.parameters()))
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0, error_if_nonfinite=True, foreach=True)
         rate = rate * min(1.0, (self.step + 1 - self.first_step) / WARM_UP)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rate
             optimizer.step()
+        if critic is not None:
+            self.critic.step()
         self.average.update()
         self.step += 1
         self.pictures += len(image)
         self.seconds += time.process_time() - began
 
-    def _loss(self, prediction, image, mask):
-        recipe = self.recipe
+    def _told(self, prediction, filled, image, mask):
+        """The parts of the loss by their names in the recipe, and the discriminator's own loss, or None."""
         in_hole, known = hole_and_known_l1(prediction, image, mask)
-        told = {"hole": in_hole, "known": known}
-        if self.features is not None:
-            told["features"] = self.features.distance(paste(prediction, image, mask), image).mean()
-        if self.discriminator is not None:
-            filled = paste(prediction, image, mask)
-            self.discriminator.requires_grad_(True)
-            said = discriminator_loss(
-                self.discriminator, image, filled, mask, EVERY * recipe.penalty if self.step % EVERY == 0 else 0.0
-            )
-            self.critic.zero_grad()
-            said.backward()
-            self.critic.step()
-            self.discriminator.requires_grad_(False)
-            told["adversarial"], told["matching"] = adversarial_loss(self.discriminator, image, filled, mask)
-            told["critic"] = said.detach()
-        for name, value in told.items():
-            self.smooth[name] = value.detach() if name not in self.smooth else self.smooth[name].lerp(value.detach(), 0.01)
-        weighted = (getattr(recipe, name) * value for name, value in told.items() if name != "critic" and getattr(recipe, name))
-        return sum(weighted)
+        told, critic = {"hole": in_hole, "known": known}, None
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == torch.bfloat16):
+            if self.features is not None:
+                told["features"] = feature_distance(self.features, filled, image)
+            if self.discriminator is not None:
+                penalty = EVERY * self.recipe.penalty if self.step % EVERY == 0 else 0.0
+                critic, told["adversarial"], told["matching"] = told_by(self.discriminator, image, filled, mask, penalty)
+        for name, value in (told | ({} if critic is None else {"critic": critic})).items():
+            before = self.smooth.setdefault(name, value.detach().float())
+            self.smooth[name] = before.lerp(value.detach().float(), 0.01)
+        return told, critic
 
     def state(self):
         """Everything that changes while it trains, for ``torch.save``."""
@@ -128,6 +130,7 @@ class Training:
             "counters": [self.step, self.pictures, self.seconds, self.first_step],
             "smooth": self.smooth,
             "log": self.log,
+            "effects": self.effects,
         }
 
     def go_on_from(self, state):
@@ -141,7 +144,7 @@ class Training:
                 one.load_state_dict(saved)
         self.step, self.pictures, self.seconds, self.first_step = state["counters"]
         self.marked = self.pictures, self.seconds
-        self.smooth, self.log = dict(state["smooth"]), list(state["log"])
+        self.smooth, self.log, self.effects = dict(state["smooth"]), list(state["log"]), list(state["effects"])
 
     @torch.no_grad()
     def watch(self, folder):
@@ -153,11 +156,22 @@ class Training:
         minutes = round(self.seconds / 60, 1)
         smooth = round(self.smooth["hole"].item(), 5)
         self.log.append((self.step, self.pictures, minutes, smooth, round(unseen, 5), round(telea, 5)))
-        with open(folder / "log.csv", "w", newline="") as file:
-            csv.writer(file).writerows([LOG, *self.log])
+        write_rows(folder / "log.csv", LOG, self.log)
         strip = [torch.cat(list(x[:12]), dim=2) for x in (image * (1 - mask) + 0.5 * mask, filled, image)]
         Image.fromarray(to_pixels(torch.cat(strip, dim=1)[None])).save(folder / "preview.png")
         return unseen
+
+    def watch_at_4x(self, folder, n=8):
+        """Refines unseen pictures of four times the size: of another generator for patterns, of its own for leaves."""
+        if self.recipe.world == "patterns":
+            pictures, masks = unseen(n, 256, seed=5)
+        else:
+            pictures = self.sheets.draw(256, 2 * n, 5)
+            masks = stroke_masks(256, len(pictures), 5, "thick")
+        effect = measure(as_model(self.average.network.eval()), pictures, masks)
+        figures = effect.plain, effect.enlarged, effect.refined, effect.sharp, effect.grid, effect.beside_telea
+        self.effects.append((self.step, self.pictures, *(round(x, 3) for x in figures)))
+        write_rows(folder / "effect.csv", EFFECT, self.effects)
 
     def save(self, folder):
         """Writes the state in one go: an interruption leaves what was there."""
@@ -169,8 +183,9 @@ class Training:
 
     def export(self, path):
         """Writes the averaged weights, in half precision, as ``load_network`` reads them."""
-        told = f"{self.pictures} pictures of {self.recipe.world}, {json.dumps(self.recipe.as_dict())}"
-        save_generator(self.average.network, path, half=True, trained_on=told, pictures=str(self.pictures), step=str(self.step))
+        told = {"recipe": json.dumps(self.recipe.as_dict()), "minutes": f"{self.seconds / 60:.0f}"}
+        told |= {"trained_on": f"{self.pictures} pictures of the world {self.recipe.world!r}"}
+        save_generator(self.average.network, path, half=True, pictures=self.pictures, step=self.step, **told)
 
 
 def write_whole(state, path):
@@ -178,6 +193,12 @@ def write_whole(state, path):
     part = path.with_suffix(".part")
     torch.save(state, part)
     os.replace(part, path)
+
+
+def write_rows(path, head, rows):
+    """Writes a table as .csv."""
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([head, *rows])
 
 
 def optimizers_of(network, lr):
@@ -194,8 +215,6 @@ def optimizers_of(network, lr):
 
 def watched_pictures(world, sheets, n=64):
     """Unseen pictures of 64 px of a training's own world, their holes, and the error of OpenCV's Telea in them."""
-    from refine_lib.workshop.effect import fill_after_telea
-
     unseen = Sheets(world, n, 0, sheets.close) if world != "photos" else sheets
     if world != "photos":
         unseen.first_seed = WATCHED_SEED
@@ -204,7 +223,9 @@ def watched_pictures(world, sheets, n=64):
     return image, mask, hole_and_known_l1(fill_after_telea(image, mask), image, mask)[0].item()
 
 
-def go_on(folder, recipe, photos=None, start=None, steps=None, minutes=None, save_every=600, watch_every=2000):
+def go_on(
+    folder, recipe, photos=None, start=None, steps=None, minutes=None, save_every=600, watch_every=2000, effect_every=20_000
+):
     """Trains in a folder, from the state that lies there or from the beginning, until it is told to stop.
 
     Args:
@@ -214,6 +235,7 @@ def go_on(folder, recipe, photos=None, start=None, steps=None, minutes=None, sav
         steps, minutes: where it ends, in steps or in minutes of the processor's time since the beginning; None is never.
         save_every: seconds between two states on disk.
         watch_every: steps between two lines of the log.
+        effect_every: steps between two looks at what refinement makes of it at four times the size, a minute each.
 
     Returns:
         The ``Training``. On disk is its state at the end.
@@ -232,6 +254,8 @@ def go_on(folder, recipe, photos=None, start=None, steps=None, minutes=None, sav
             training.train_step()
             if training.step % watch_every == 0:
                 training.watch(folder)
+            if training.step % effect_every == 0:
+                training.watch_at_4x(folder)
             if training.step % 50 == 0:
                 bar.set_postfix_str(", ".join(f"{k} {v:.4f}" for k, v in training.smooth.items()), refresh=False)
             bar.update(training.pictures - bar.n)
@@ -291,7 +315,7 @@ def main():
     parser.add_argument("--minutes", type=float, help="of the processor's time, after which it ends (default: never)")
     parser.add_argument("--steps", type=int, help="after which it ends (default: never)")
     parser.add_argument("--save-every", type=float, default=600, help="seconds between two states (default: %(default)s)")
-    parser.add_argument("--anneal", type=int, metavar="STEPS", help="write weights from a copy of the state instead of training")
+    parser.add_argument("--anneal", type=int, metavar="STEPS", help="write weights from a copy of the state instead")
     parser.add_argument("-o", "--output", type=Path, help="the .safetensors that --anneal writes")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -313,7 +337,7 @@ def branch(state, folder, recipe):
     folder.mkdir(parents=True)
     copy = torch.load(state, weights_only=True)
     step, pictures, _, first_step = copy["counters"]
-    copy |= {"recipe": recipe.as_dict(), "counters": [step, pictures, 0.0, first_step], "log": []}
+    copy |= {"recipe": recipe.as_dict(), "counters": [step, pictures, 0.0, first_step], "log": [], "effects": []}
     torch.save(copy, folder / "state.ckpt")
 
 
