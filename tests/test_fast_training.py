@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from refine_lib.muon import orthogonalised
 from refine_lib.networks.lama import LamaGenerator
 from refine_lib.workshop.fast_training import MovingAverage, clip_gradients, forward_for_training
 
@@ -100,6 +101,17 @@ def test_noise_has_the_size_of_the_featuremap():
     )
     assert torch.equal(plain, same) and not torch.equal(noisy, other)
     assert 0 < (noisy - plain).abs().mean() < 0.1
+
+
+@pytest.mark.parametrize("shape", [(8, 36), (24, 24), (12, 144), (96, 288)])
+@pytest.mark.parametrize("smallest", [1, 0.1, 1e-3, 1e-6])
+def test_an_update_stays_bounded_in_few_bits(shape, smallest):
+    n, generator = shape[0], torch.Generator().manual_seed(0)
+    u, v = (torch.linalg.qr(torch.randn(200 if n < 96 else 8, side, n, generator=generator))[0] for side in shape)
+    values = torch.linspace(0, torch.tensor(smallest).log(), n).exp()
+    values[0] *= 10 ** torch.rand(1, generator=generator).item()  # one direction may be far stronger than all others
+    found = orthogonalised((u * values) @ v.mT)
+    assert torch.linalg.svdvals(found).max() < 1.3
 
 
 def test_gradients_are_clipped_together():

@@ -21,14 +21,14 @@ from safetensors import safe_open
 from tqdm.auto import tqdm
 
 from refine_lib.masks import paste, stroke_masks
-from refine_lib.muon import Muon
+from refine_lib.muon import Muon, best_precision
 from refine_lib.networks.lama import LamaGenerator
 from refine_lib.networks.scene_features import load_scene_features
 from refine_lib.networks.weights import load_generator, save_generator
 from refine_lib.photos import to_pixels
 from refine_lib.train import hole_and_known_l1
 from refine_lib.workshop.effect import as_model, fill_after_telea, measure
-from refine_lib.workshop.fast_training import MovingAverage, best_precision, forward_for_training
+from refine_lib.workshop.fast_training import MovingAverage, clip_gradients, forward_for_training
 from refine_lib.workshop.losses import EVERY, Discriminator, feature_distance, told_by
 from refine_lib.workshop.recipes import RECIPES, Recipe
 from refine_lib.workshop.sheets import Sheets
@@ -89,9 +89,11 @@ class Training:
             weights = list(self.discriminator.parameters())
             for weight, gradient in zip(weights, torch.autograd.grad(critic, weights, retain_graph=True), strict=True):
                 weight.grad = gradient
-        self.network.zero_grad()
-        loss.backward(inputs=list(self.network.parameters()))
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0, error_if_nonfinite=True, foreach=True)
+        weights = list(self.network.parameters())
+        for weight in weights:
+            weight.grad = None
+        loss.backward(inputs=weights)
+        clip_gradients(weights)
         rate = rate * min(1.0, (self.step + 1 - self.first_step) / WARM_UP)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -207,7 +209,7 @@ def optimizers_of(network, lr):
     ends = {id(first.weight), id(last.weight)}
     hidden = [p for p in network.parameters() if p.ndim == 4 and id(p) not in ends]
     rest = [p for p in network.parameters() if p.ndim != 4 or id(p) in ends]
-    chosen = [Muon(hidden, lr=lr), torch.optim.AdamW(rest, lr=lr / 10, betas=(0.9, 0.98), weight_decay=1e-4, foreach=True)]
+    chosen = [Muon(hidden, lr=lr), torch.optim.AdamW(rest, lr=lr / 10, betas=(0.9, 0.98), weight_decay=1e-4, fused=True)]
     for group in (group for one in chosen for group in one.param_groups):
         group["peak"] = group["lr"]
     return chosen
