@@ -7,7 +7,8 @@ import torch
 
 from refine_lib.muon import orthogonalised
 from refine_lib.networks.lama import LamaGenerator
-from refine_lib.workshop.fast_training import MovingAverage, clip_gradients, forward_for_training
+from refine_lib.workshop.average import MovingAverage, clip_gradients
+from refine_lib.workshop.fast_training import forward_for_training
 
 
 def network_with_norms(ngf=8, n_blocks=2, ratio=0.75, dtype=torch.float64):

@@ -310,7 +310,6 @@ def _color_some(leaves, left, top, side, size, bank):
     return colors, opacity, shadows, shadows_at.tolist()
 
 
-
 def _look_up(atlas, tile, x, y):
     """Values (N, channels, H, W) of an atlas's tiles (N, 1, 1), at x and y (N, H, W), which run from 0 to 1 over a tile."""
     side = atlas.shape[-1] - 2  # a tile has a rim of one texel, for the interpolation

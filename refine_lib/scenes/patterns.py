@@ -84,7 +84,8 @@ class PatternScenes:
         turn = torch.where(chance(0.5)[..., None], 0, torch.randint(0, 4, (batch, N_PLANES, 2), generator=generator))
         return cls(
             kind=kind,
-            angle=uniform(-0.06, 0.06) + torch.randint(0, 4, (batch, N_PLANES), generator=generator) * math.pi / 2
+            angle=uniform(-0.06, 0.06)
+            + torch.randint(0, 4, (batch, N_PLANES), generator=generator) * math.pi / 2
             + upright * uniform(-math.pi / 4, math.pi / 4),
             periods=torch.exp(uniform(math.log(0.5), math.log(3.4))),
             aspect=torch.where(chance(0.5), 1.0, torch.exp(uniform(-0.7, 0.7))),

@@ -6,10 +6,6 @@ is a product with a constant matrix. Each Fourier layer has a gradient of its ow
 convolutions, and the head takes each 2 x 2 pixels as one of four times the channels.
 """
 
-import copy
-import functools
-import math
-
 import torch
 import torch.nn.functional as F
 
@@ -18,8 +14,7 @@ from refine_lib.networks.fused import _below_autograd, _by_fours, _spread
 from refine_lib.networks.lama import FourierBlock
 from refine_lib.networks.products import rows_of
 from refine_lib.networks.spectral import _parts_first
-
-LARGEST_PRODUCT = 256  # pixels of a map up to which a product takes less time than a Fourier transform
+from refine_lib.workshop.rows import Sum, padded_by_fours, transform_of, unfolded_of, windows
 
 
 def forward_for_training(network, x, precision=None, noise=0.0, generator=None):
@@ -58,7 +53,7 @@ def forward_for_training(network, x, precision=None, noise=0.0, generator=None):
         x = F.conv_transpose2d(x, weight, None, enlarge.stride, enlarge.padding, enlarge.output_padding)
         x = _norm_and_relu(x, [norm], seen, enlarge.bias)
     head = layers[-2]
-    padded = _Sum.apply(rows_of(x), _padded_by_fours(len(x), *x.shape[2:]))
+    padded = Sum.apply(rows_of(x), padded_by_fours(len(x), *x.shape[2:]))
     padded = padded.view(len(x), x.shape[2] // 2 + 3, x.shape[3] // 2 + 3, -1).permute(0, 3, 1, 2)
     weight = _by_fours(head.weight.to(precision)).contiguous(memory_format=torch.channels_last)
     x = _spread(F.conv2d(padded, weight)).to(head.weight.dtype)
@@ -180,14 +175,16 @@ class _Layer(torch.autograd.Function):
             n_local, dtype = len(l2l), x.dtype
             to_local = torch.cat([l2l, of_global[0]], dim=1) if of_global else l2l
             to_local = to_local.permute(2, 3, 0, 1).to(dtype, memory_format=torch.contiguous_format).flatten(0, 2)
-            made = _windows(*shape)(F.linear(x, to_local).view(-1, n_local))
+            made = windows(*shape)(F.linear(x, to_local).view(-1, n_local))
             kept = []
             if of_global:
                 _, weight_g, bias_g, l2g, widen, *spectral = of_global
-                unfolded = _unfolded(*shape)(x[:, :n_local].contiguous()).view(len(x), -1)
+                unfolded = unfolded_of(*shape)(x[:, :n_local].contiguous()).view(len(x), -1)
                 to_global = l2g.permute(0, 2, 3, 1).to(dtype, memory_format=torch.contiguous_format).flatten(1)
                 widen = widen.flatten(1).to(dtype)
-                squeezed, of_spectral = _spectral(x[:, n_local:], _transform(*shape, dtype), layer.ffc.convg2g, seen, *spectral)
+                squeezed, of_spectral = _spectral(
+                    x[:, n_local:], transform_of(*shape, dtype), layer.ffc.convg2g, seen, *spectral
+                )
                 global_ = F.linear(unfolded, to_global).addmm_(squeezed, widen.mT)
                 made = torch.cat([made, global_], dim=1)
                 weight, bias = torch.cat([weight, weight_g]), torch.cat([bias, bias_g])
@@ -206,7 +203,7 @@ class _Layer(torch.autograd.Function):
         with _below_autograd():
             gradient, to_weight, to_bias = _normalize_back(gradient.contiguous(), weight, of_norm)
             local = gradient[:, :n_local].contiguous() if of_global else gradient
-            places = _windows(*shape).back(local).view(len(x), -1)
+            places = windows(*shape).back(local).view(len(x), -1)
             to_x = places @ to_local
             to_places = (places.mT @ x).view(3, 3, n_local, -1).permute(2, 3, 0, 1)
             if not of_global:
@@ -215,9 +212,9 @@ class _Layer(torch.autograd.Function):
             g2l, _, _, l2g, widen_parameter, *spectral = of_global
             global_ = gradient[:, n_local:].contiguous()
             to_l2g = (global_.mT @ unfolded).view(-1, 3, 3, n_local).permute(0, 3, 1, 2)
-            to_x[:, :n_local] += _unfolded(*shape).back((global_ @ to_global).view(-1, n_local))
+            to_x[:, :n_local] += unfolded_of(*shape).back((global_ @ to_global).view(-1, n_local))
             to_widen = _like(widen_parameter, global_.mT @ squeezed)
-            transform = _transform(*shape, x.dtype)
+            transform = transform_of(*shape, x.dtype)
             to_spectral = _spectral_back(to_x[:, n_local:], global_ @ widen, x[:, n_local:], transform, of_spectral, spectral)
             n = len(to_weight) - n_local
             (to_weight, to_weight_g), (to_bias, to_bias_g) = (t.split([n_local, n]) for t in (to_weight, to_bias))
@@ -261,170 +258,3 @@ def _parts_together(x):
 def _like(parameter, gradient):
     """A gradient in its parameter's type and memory format: torch then keeps it as it is."""
     return torch.empty_like(parameter).copy_(gradient.reshape(parameter.shape))
-
-
-class Sums:
-    """A linear map between rows: each row of the target is the sum of some rows of the source; ``back`` is its transpose.
-
-    Args:
-        targets, sources: (M,), the pairs; a pair says that the row of the source is part of the row of the target.
-        n_targets, n_sources: how many rows there are.
-    """
-
-    def __init__(self, targets, sources, n_targets, n_sources):
-        self.pairs = _grouped(targets, sources, n_targets)
-        self.pairs_back = _grouped(sources, targets, n_sources)
-
-    def __call__(self, rows):
-        """(n_sources, C) -> (n_targets, C)."""
-        return torch.embedding_bag(rows, *self.pairs, False, 0, False, None, True)[0]
-
-    def back(self, rows):
-        """(n_targets, C) -> (n_sources, C)."""
-        return torch.embedding_bag(rows, *self.pairs_back, False, 0, False, None, True)[0]
-
-
-class _Sum(torch.autograd.Function):
-    """``Sums`` with a gradient."""
-
-    @staticmethod
-    def forward(ctx, rows, sums):
-        ctx.sums = sums
-        return sums(rows)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
-        return ctx.sums.back(gradient.contiguous()), None
-
-
-def _grouped(by, what, n):
-    ends = torch.bincount(by, minlength=n).cumsum(0)
-    return what[torch.argsort(by, stable=True)], torch.cat([ends.new_zeros(1), ends])
-
-
-def _padded_places(batch, height, width, n):
-    """(B, H + 2 n, W + 2 n): the number of the pixel that is seen at each place of a map with n reflected pixels around it."""
-    places = torch.arange(batch * height * width, dtype=torch.float64).view(batch, 1, height, width)
-    return F.pad(places, (n,) * 4, mode="reflect").long().squeeze(1)
-
-
-def _taps(batch, height, width):
-    """(B H W, 9): the pixels that a 3x3 window sees at each pixel of a map with reflected borders."""
-    return _padded_places(batch, height, width, 1).unfold(1, 3, 1).unfold(2, 3, 1).reshape(-1, 9)
-
-
-@functools.lru_cache(maxsize=8)
-def _windows(batch, height, width):
-    """From (pixels * 9, C), what each pixel says to each of the nine places of a window, to the sums (pixels, C)."""
-    taps = _taps(batch, height, width)
-    n, places = len(taps), torch.arange(9)
-    return Sums(torch.arange(n).repeat_interleave(9), (9 * taps + places).flatten(), n, 9 * n)
-
-
-@functools.lru_cache(maxsize=8)
-def _unfolded(batch, height, width):
-    """From (pixels, C) to the windows (pixels * 9, C)."""
-    taps = _taps(batch, height, width)
-    return Sums(torch.arange(taps.numel()), taps.flatten(), taps.numel(), len(taps))
-
-
-@functools.lru_cache(maxsize=8)
-def _padded_by_fours(batch, height, width):
-    """From (pixels, C) to the map with 3 reflected pixels around it, as rows that have each 2 x 2 pixels side by side."""
-    fours = _padded_places(batch, height, width, 3).unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).transpose(2, 3).flatten()
-    return Sums(torch.arange(len(fours)), fours, len(fours), batch * height * width)
-
-
-class Transform:
-    """The Fourier transform of small or large maps as rows, its inverse, and the transposes of both.
-
-    torch's ``irfft2`` is the transpose of ``rfft2`` but for a factor of 2 in all columns but the first and (for an even width)
-    the last.
-    """
-
-    def __init__(self, batch, height, width, dtype):
-        self.batch, self.size = batch, (height, width)
-        self.wide = torch.promote_types(dtype, torch.float32)  # half precision has no FFT on the CPU
-        self.factor = torch.full((width // 2 + 1, 1), 2, dtype=self.wide)
-        self.factor[:: width // 2 if width % 2 == 0 else width] = 1
-        self.matrix = None
-        if height * width <= LARGEST_PRODUCT:
-            pixels, one = height * width, Transform.__new__(Transform)
-            one.__dict__.update(self.__dict__, batch=pixels, wide=torch.float64)
-            seen = one.to_spectrum(torch.eye(pixels, dtype=torch.float64).view(-1, 1))
-            self.matrix = seen.view(pixels, -1).T.to(dtype).expand(batch, -1, -1)  # (B, 2 frequencies, pixels)
-            factor = self.factor.repeat(height, 2).view(-1, 1).to(dtype)
-            self.matrix_back = (self.matrix[0] * factor).T.expand(batch, -1, -1)
-
-    def to_spectrum(self, rows, transposed=False):
-        """(B H W, C) -> (B frequencies, 2 C), the real parts first; transposed it is the transpose of ``to_picture``."""
-        channels = rows.shape[1]
-        if self.matrix is not None:
-            matrix = self.matrix_back.mT if transposed else self.matrix
-            return torch.bmm(matrix, rows.view(self.batch, -1, channels)).view(-1, 2 * channels)
-        spectrum = torch.fft.rfft2(rows.to(self.wide).view(self.batch, *self.size, channels), dim=(1, 2), norm="ortho")
-        spectrum = spectrum * self.factor if transposed else spectrum
-        return torch.cat([spectrum.real, spectrum.imag], dim=3).view(-1, 2 * channels).to(rows.dtype)
-
-    def to_picture(self, rows, transposed=False):
-        """(B frequencies, 2 C) -> (B H W, C); transposed it is the transpose of ``to_spectrum``."""
-        channels = rows.shape[1] // 2
-        if self.matrix is not None:
-            matrix = self.matrix.mT if transposed else self.matrix_back
-            return torch.bmm(matrix, rows.view(self.batch, -1, channels)).view(-1, channels)
-        parts = rows.to(self.wide).view(self.batch, self.size[0], -1, 2 * channels)
-        parts = parts / self.factor if transposed else parts
-        spectrum = torch.complex(parts[..., :channels], parts[..., channels:])
-        return torch.fft.irfft2(spectrum, s=self.size, dim=(1, 2), norm="ortho").reshape(-1, channels).to(rows.dtype)
-
-
-_transform = functools.lru_cache(maxsize=8)(Transform)
-
-
-@torch.no_grad()
-def clip_gradients(parameters, most=1.0):
-    """Scales all gradients together so that their norm is at most ``most``; returns what it was.
-
-    Raises:
-        RuntimeError: where it is not finite; the gradients stay as they are.
-    """
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.stack(torch._foreach_norm(gradients)).norm().item()
-    if not math.isfinite(norm):
-        raise RuntimeError(f"the norm of the gradients is non-finite: {norm}")
-    if norm > most:
-        torch._foreach_mul_(gradients, most / (norm + 1e-6))
-    return norm
-
-
-class MovingAverage:
-    """A copy of a network, in eval mode, whose weights and running statistics follow those of the original slowly.
-
-    Args:
-        network: the original; ``update`` reads its tensors, so it stays on its device.
-        horizon: the steps that an average is over; while there are fewer than ten times as many, a tenth of those.
-    """
-
-    def __init__(self, network, horizon=1000):
-        self.horizon, self.n_updates = horizon, 0
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        averages, values = ([*one.parameters(), *one.buffers()] for one in (self.network, network))
-        numbers = [i for i, value in enumerate(values) if value.is_floating_point()]
-        counts = [i for i, value in enumerate(values) if not value.is_floating_point()]
-        self._numbers, self._counts = ([[some[i] for i in at] for some in (averages, values)] for at in (numbers, counts))
-
-    @torch.no_grad()
-    def update(self):
-        """Moves the average towards the original; the first time it becomes the same."""
-        share = max(1 / self.horizon, 10 / (self.n_updates + 10))
-        torch._foreach_lerp_(*self._numbers, share)
-        torch._foreach_copy_(*self._counts)
-        self.n_updates += 1
-
-    def state_dict(self):
-        return {"network": self.network.state_dict(), "n_updates": self.n_updates}
-
-    def load_state_dict(self, state):
-        self.network.load_state_dict(state["network"])
-        self.n_updates = state["n_updates"]

@@ -27,8 +27,9 @@ from refine_lib.networks.scene_features import load_scene_features
 from refine_lib.networks.weights import load_generator, save_generator
 from refine_lib.photos import to_pixels
 from refine_lib.train import hole_and_known_l1
+from refine_lib.workshop.average import MovingAverage, clip_gradients
 from refine_lib.workshop.effect import as_model, fill_after_telea, measure
-from refine_lib.workshop.fast_training import MovingAverage, clip_gradients, forward_for_training
+from refine_lib.workshop.fast_training import forward_for_training
 from refine_lib.workshop.losses import EVERY, Discriminator, feature_distance, told_by
 from refine_lib.workshop.recipes import RECIPES, Recipe
 from refine_lib.workshop.sheets import Sheets
@@ -61,7 +62,7 @@ class Training:
         self.discriminator = None
         if recipe.adversarial or recipe.matching:
             self.discriminator = Discriminator().to(memory_format=torch.channels_last)
-            self.critic = torch.optim.AdamW(self.discriminator.parameters(), lr=5e-4, betas=(0.5, 0.99))
+            self.critics = optimizers_of(self.discriminator, recipe.lr, betas=(0.5, 0.99))
         self.features = load_scene_features() if recipe.features else None
         self.sheets = Sheets(recipe.world, recipe.batch, recipe.seed, recipe.close, photos)
         self.precision = best_precision()
@@ -100,7 +101,8 @@ class Training:
                 group["lr"] = group["peak"] * rate
             optimizer.step()
         if critic is not None:
-            self.critic.step()
+            for optimizer in self.critics:
+                optimizer.step()
         self.average.update()
         self.step += 1
         self.pictures += len(image)
@@ -118,7 +120,7 @@ class Training:
                 critic, told["adversarial"], told["matching"] = told_by(self.discriminator, image, filled, mask, penalty)
         for name, value in (told | ({} if critic is None else {"critic": critic})).items():
             before = self.smooth.setdefault(name, value.detach().float())
-            self.smooth[name] = before.lerp(value.detach().float(), 0.01)
+            self.smooth[name] = before.lerp(value.detach().float(), 0.03)
         return told, critic
 
     def state(self):
@@ -128,7 +130,7 @@ class Training:
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "discriminator": self.discriminator and [self.discriminator.state_dict(), self.critic.state_dict()],
+            "discriminator": self.discriminator and [one.state_dict() for one in (self.discriminator, *self.critics)],
             "counters": [self.step, self.pictures, self.seconds, self.first_step],
             "smooth": self.smooth,
             "log": self.log,
@@ -142,7 +144,7 @@ class Training:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         if self.discriminator is not None and state["discriminator"]:
-            for one, saved in zip((self.discriminator, self.critic), state["discriminator"], strict=True):
+            for one, saved in zip((self.discriminator, *self.critics), state["discriminator"], strict=True):
                 one.load_state_dict(saved)
         self.step, self.pictures, self.seconds, self.first_step = state["counters"]
         self.marked = self.pictures, self.seconds
@@ -203,13 +205,13 @@ def write_rows(path, head, rows):
         csv.writer(file).writerows([head, *rows])
 
 
-def optimizers_of(network, lr):
+def optimizers_of(network, lr, betas=(0.9, 0.98)):
     """Muon for the hidden convolutions, AdamW for the rest, each group with its full rate as ``peak``."""
     first, *_, last = (module for module in network.modules() if isinstance(module, torch.nn.Conv2d))
     ends = {id(first.weight), id(last.weight)}
     hidden = [p for p in network.parameters() if p.ndim == 4 and id(p) not in ends]
     rest = [p for p in network.parameters() if p.ndim != 4 or id(p) in ends]
-    chosen = [Muon(hidden, lr=lr), torch.optim.AdamW(rest, lr=lr / 10, betas=(0.9, 0.98), weight_decay=1e-4, fused=True)]
+    chosen = [Muon(hidden, lr=lr), torch.optim.AdamW(rest, lr=lr / 10, betas=betas, weight_decay=1e-4, fused=True)]
     for group in (group for one in chosen for group in one.param_groups):
         group["peak"] = group["lr"]
     return chosen
