@@ -34,6 +34,14 @@ def test_every_dependency_is_pinned():
     assert any(pin == "torch==2.13.0" for pin in PINS)
 
 
+def test_the_wheel_has_every_room_but_the_workshop():
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    rooms = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "refine_lib").rglob("__init__.py")}
+    assert set(packages) == rooms - {"refine_lib.workshop"}
+    ground = [path for path in (ROOT / "refine_lib").rglob("*.py") if "workshop" not in path.parts]
+    assert not [path.name for path in ground if "refine_lib.workshop" in path.read_text()]  # nothing in the wheel needs it
+
+
 def test_the_top_of_the_repository_is_the_agreed_one():
     if not shutil.which("git"):
         pytest.skip("git is not installed")

@@ -298,7 +298,21 @@ def _plain(plane, u, v, du, dv):
     return torch.zeros_like(u), torch.zeros_like(u), torch.zeros_like(u)
 
 
-DRAWN = {kind: globals()[f"_{kind}"] for kind in KINDS if kind != "clouds"}
+DRAWN = {
+    "stripes": _stripes,
+    "checks": _checks,
+    "windows": _windows,
+    "bricks": _bricks,
+    "dots": _dots,
+    "rings": _rings,
+    "hexagons": _hexagons,
+    "waves": _waves,
+    "zigzags": _zigzags,
+    "planks": _planks,
+    "plaids": _plaids,
+    "targets": _targets,
+    "plain": _plain,
+}
 
 
 def _outlines(plane):

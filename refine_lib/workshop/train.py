@@ -324,8 +324,12 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     try:
+        if wrong := [word for word in args.change if "=" not in word]:
+            parser.error(f"argument --change: {wrong[0]!r}; expected NAME=VALUE, for instance ngf=16")
         changes = dict(word.split("=", 1) for word in args.change) | ({"world": "photos"} if args.photos else {})
         if args.anneal:
+            if not (args.folder / "state.ckpt").exists():
+                parser.error(f"argument folder: {args.folder} holds no state.ckpt; expected the folder of a training")
             anneal(args.folder / "state.ckpt", args.anneal, args.output or args.folder / "annealed.safetensors", args.photos)
             return
         recipe = RECIPES[args.recipe].changed(**changes)
@@ -337,7 +341,13 @@ def main():
 
 
 def branch(state, folder, recipe):
-    """Puts a copy of a state into a new folder, to go on there by another recipe; its seconds begin anew."""
+    """Puts a copy of a state into a new folder, to go on there by another recipe; its seconds begin anew.
+
+    Raises:
+        FileExistsError: where the folder is there already.
+    """
+    if folder.exists():
+        raise FileExistsError(f"folder is {folder}, which is there already; expected a new one for a branch")
     folder.mkdir(parents=True)
     copy = torch.load(state, weights_only=True)
     step, pictures, _, first_step = copy["counters"]
