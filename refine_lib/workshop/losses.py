@@ -16,8 +16,8 @@ class Discriminator(nn.Module):
 
     It sees the mask too. Without it, and with Adam in place of Muon, it stayed at chance for hundreds of steps.
 
-    Shape: pictures (B, 3, H, W) in [0, 1] and masks (B, 1, H, W) -> logits (B, 1, H/8, W/8), above 0 for drawn, and the features
-    of each layer.
+    Shape: pictures (B, 3, H, W) in [0, 1] and masks (B, 1, H, W) -> logits (B, 1, H/8, W/8), above 0 for drawn, and the
+    features of each layer.
     """
 
     def __init__(self, channels=(32, 64, 128, 128)):

@@ -97,8 +97,8 @@ def start(name, extra=()):
 def yield_to_all(pid):
     """Lets a detached process have only what nobody else uses.
 
-    Where Linux groups processes by their session (sched_autogroup), ``nice`` ranks a process within its own alone, and the groups
-    share evenly: a test run beside two trainings got a quarter of the processors. So the group is given the lowest rank too.
+    Where Linux groups processes by their session (sched_autogroup), ``nice`` ranks a process within its own group alone, and
+    groups share evenly: a test run beside two trainings got a quarter of the processors. So the group gets the lowest rank too.
     """
     group = Path("/proc") / pid / "autogroup"
     with contextlib.suppress(OSError):  # not Linux, or without such groups: there nice is enough
