@@ -138,7 +138,7 @@ def status(name, lines=8):
             head, *rows = csv.reader((folder / file).read_text().splitlines())
             shown = [rows[round(i * (len(rows) - 1) / max(lines - 1, 1))] for i in range(min(lines, len(rows)))]
             told += ["", *(_line(row) for row in (head, *(rows if len(rows) <= lines else shown)))]
-    told += ["", f"preview: {folder / 'preview.png'}", f"output: {folder / 'output.txt'}"]
+    told += ["", *(f"{file.stem}: {file}" for file in (folder / "preview.png", folder / "output.txt") if file.exists())]
     return "\n".join(told)
 
 

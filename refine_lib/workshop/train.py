@@ -73,7 +73,7 @@ class Training:
                 told = weights.metadata() or {}
             self.step = self.first_step = int(told.get("step", 0))
             self.pictures = int(told.get("pictures", 0))
-        self.marked = self.pictures, self.seconds  # at the last save
+        self.told = self.pictures, self.seconds  # since when a speed is measured
         self.smooth, self.log, self.effects = {}, [], []
 
     def train_step(self, rate=1.0):
@@ -147,7 +147,7 @@ class Training:
             for one, saved in zip((self.discriminator, *self.critics), state["discriminator"], strict=True):
                 one.load_state_dict(saved)
         self.step, self.pictures, self.seconds, self.first_step = state["counters"]
-        self.marked = self.pictures, self.seconds
+        self.told = self.pictures, self.seconds
         self.smooth, self.log, self.effects = dict(state["smooth"]), list(state["log"]), list(state["effects"])
 
     @torch.no_grad()
@@ -180,10 +180,15 @@ class Training:
     def save(self, folder):
         """Writes the state in one go: an interruption leaves what was there."""
         write_whole(self.state(), folder / "state.ckpt")
-        pictures, seconds = self.marked
+        self.tell(folder)
+
+    def tell(self, folder):
+        """Writes what a look from outside is for: pictures seen, pictures a second of the processor's time, and when that was."""
+        pictures, seconds = self.told
         speed = (self.pictures - pictures) / max(self.seconds - seconds, 1e-9)
         (folder / "now.json").write_text(json.dumps({"pictures": self.pictures, "speed": speed, "time": time.time()}))
-        self.marked = self.pictures, self.seconds
+        if self.seconds - seconds > 60:
+            self.told = self.pictures, self.seconds
 
     def export(self, path):
         """Writes the averaged weights, in half precision, as ``load_network`` reads them."""
@@ -262,6 +267,7 @@ def go_on(
                 training.watch_at_4x(folder)
             if training.step % 50 == 0:
                 bar.set_postfix_str(", ".join(f"{k} {v:.4f}" for k, v in training.smooth.items()), refresh=False)
+                training.tell(folder)
             bar.update(training.pictures - bar.n)
             if time.monotonic() - saved > save_every:
                 training.save(folder)
