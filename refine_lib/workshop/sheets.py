@@ -94,7 +94,7 @@ def random_holes(size, batch, seed):
         these = torch.from_numpy(np.flatnonzero(kinds == kind))
         if kind == "box":
             for i in these:
-                high, wide = random.uniform(0.2, 0.65, 2) * size
+                high, wide = random.uniform(0.2, 0.5, 2) * size
                 top, left = random.uniform(-0.1, 1.1, 2) * (size - high, size - wide)
                 masks[i, :, max(int(top), 0) : int(top + high), max(int(left), 0) : int(left + wide)] = 1
         elif len(these):
