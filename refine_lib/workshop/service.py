@@ -132,7 +132,8 @@ def status(name, lines=8):
     told = [f"{name}: {'runs' if process_of(folder) else 'does not run'}"]
     if now:
         ago = (time.time() - now["time"]) / 60
-        told[0] += f"; {_count(now['pictures'])}, {now['speed']:.0f} a second of the processor's time, {ago:.0f} min ago"
+        told[0] += f"; {_count(now['pictures'])}, {now['speed']:.0f} a second of the processor's time"
+        told[0] += f", of which drawing takes {now['drawing']:.0%}; {ago:.0f} min ago"
     for file in ("log.csv", "effect.csv"):
         if (folder / file).exists():
             head, *rows = csv.reader((folder / file).read_text().splitlines())

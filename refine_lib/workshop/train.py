@@ -73,7 +73,8 @@ class Training:
                 told = weights.metadata() or {}
             self.step = self.first_step = int(told.get("step", 0))
             self.pictures = int(told.get("pictures", 0))
-        self.told = self.pictures, self.seconds  # since when a speed is measured
+        self.drawing = 0.0  # seconds of the processor's time that pictures took, since the speed is measured
+        self.told = self.pictures, self.seconds  # since when it is
         self.smooth, self.log, self.effects = {}, [], []
 
     def train_step(self, rate=1.0):
@@ -82,6 +83,7 @@ class Training:
         recipe, random = self.recipe, torch.Generator().manual_seed(self.step)
         size = 128 if torch.rand((), generator=random) < recipe.large else 64
         image, mask = self.sheets.batch(self.step, size)
+        self.drawing += time.process_time() - began
         hidden = torch.cat([image * (1 - mask), mask], dim=1).contiguous(memory_format=torch.channels_last)
         prediction = forward_for_training(self.network, hidden, self.precision, recipe.noise, random)
         told, critic = self._told(prediction, paste(prediction, image, mask), image, mask)
@@ -183,12 +185,13 @@ class Training:
         self.tell(folder)
 
     def tell(self, folder):
-        """Writes what a look from outside is for: pictures seen, pictures a second of the processor's time, and when that was."""
+        """Writes what a look from outside is for: pictures seen, speed, the share of the time that drawing takes, and when."""
         pictures, seconds = self.told
-        speed = (self.pictures - pictures) / max(self.seconds - seconds, 1e-9)
-        (folder / "now.json").write_text(json.dumps({"pictures": self.pictures, "speed": speed, "time": time.time()}))
-        if self.seconds - seconds > 60:
-            self.told = self.pictures, self.seconds
+        passed = max(self.seconds - seconds, 1e-9)
+        now = {"pictures": self.pictures, "speed": (self.pictures - pictures) / passed, "drawing": self.drawing / passed}
+        (folder / "now.json").write_text(json.dumps(now | {"time": time.time()}))
+        if passed > 300:
+            self.told, self.drawing = (self.pictures, self.seconds), 0.0
 
     def export(self, path):
         """Writes the averaged weights, in half precision, as ``load_network`` reads them."""
