@@ -31,8 +31,11 @@ class Muon(torch.optim.Optimizer):
     def step(self):
         for group in self.param_groups:
             weights, momentum = group["params"], group["momentum"]
-            gradients = [p.grad for p in weights]
-            means = [self.state[p].setdefault("mean", torch.zeros_like(p)) for p in weights]
+            gradients = [_laid_out_as(p, p.grad) for p in weights]
+            for p in weights:
+                if "mean" not in self.state[p]:
+                    self.state[p]["mean"] = torch.zeros_like(p)
+            means = [self.state[p]["mean"] for p in weights]
             torch._foreach_lerp_(means, gradients, 1 - momentum)
             updates = torch._foreach_lerp(gradients, means, momentum)  # Nesterov's: a step ahead of the mean
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
@@ -44,6 +47,11 @@ class Muon(torch.optim.Optimizer):
                 found = orthogonalised(torch.stack([update for _, update in pairs]).flatten(2))
                 found = [update.view_as(p) for (p, _), update in zip(pairs, found, strict=True)]
                 torch._foreach_add_([p for p, _ in pairs], found, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
+
+
+def _laid_out_as(weight, gradient):
+    """The gradient in the memory format of its weight: by its numbers' places in memory the two are taken together."""
+    return gradient if gradient.stride() == weight.stride() else torch.empty_like(weight).copy_(gradient)
 
 
 def _as_it_lies(weight):

@@ -21,11 +21,11 @@ def gray(image, mask):
     return paste(torch.full_like(image, 0.5), image, mask)
 
 
-def test_patches_that_touch_the_hole_are_those_that_see_it():
+def test_patches_at_the_hole_are_those_around_it():
     mask = torch.zeros(1, 1, 64, 64)
     mask[..., 24:32, 24:32] = 1
     assert torch.equal(touched(mask)[0, 0].nonzero().amin(0), torch.tensor([2, 2]))
-    assert touched(mask).sum() == 9  # its own patch and its neighbors: a patch is told by 24 px
+    assert touched(mask).sum() == 9  # its own patch and its neighbors
     assert touched(0 * mask).sum() == 0
 
 
@@ -36,12 +36,12 @@ def test_a_discriminator_learns_to_tell_a_filled_hole(pictures):
     optimizers = optimizers_of(discriminator, 0.02)
     losses = []
     for _ in range(25):
-        critic, _, _ = told_by(discriminator, image, gray(image, mask), mask)
+        judged, _, _ = told_by(discriminator, image, gray(image, mask), mask)
         discriminator.zero_grad()
-        critic.backward()
+        judged.backward()
         for optimizer in optimizers:
             optimizer.step()
-        losses.append(critic.item())
+        losses.append(judged.item())
     assert losses[0] == pytest.approx(1.386, abs=0.05)  # chance: twice log 2
     assert losses[-1] < 0.9
     _, told_gray, matching = told_by(discriminator, image, gray(image, mask), mask)

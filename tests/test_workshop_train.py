@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import filelock
 import pytest
 import torch
 
@@ -41,23 +42,55 @@ def test_a_run_that_was_stopped_gives_the_numbers_of_an_undisturbed_one(tmp_path
     assert whole.pictures == parts.pictures and parts.step == 12
 
 
+def test_rates_are_the_recipes_whatever_the_state_was_trained_with(tmp_path):
+    first = train.go_on(tmp_path / "first", ADVERSARIAL, steps=2)
+    slower = train.Training(ADVERSARIAL.changed(lr=0.001))
+    slower.go_on_from(first.state())
+    slower.train_step(rate=0.5)
+    for optimizers in (slower.optimizers, slower.discriminator_optimizers):
+        assert [group["peak"] for one in optimizers for group in one.param_groups] == [0.001, 0.0001]
+        rates = [group["lr"] for one in optimizers for group in one.param_groups]
+        assert rates == pytest.approx([0.001 * 0.5 * 3 / train.WARM_UP, 0.0001 * 0.5 * 3 / train.WARM_UP])
+
+
+def test_a_penalized_step_moves_the_discriminator_as_its_gradient_says():
+    training = train.Training(ADVERSARIAL.changed(penalty=0.01, large=0))
+    twin = train.Training(ADVERSARIAL.changed(penalty=0.01, large=0))
+    for one in (training, twin):
+        one.step = 8  # a step with a penalty
+    for parameter in twin.discriminator.parameters():  # the same weights, in another memory format
+        parameter.data = parameter.data.contiguous()
+    training.train_step()
+    twin.train_step()
+    for a, b in zip(training.discriminator.parameters(), twin.discriminator.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=2e-3), (a - b).abs().max()  # in bfloat16
+
+
+def test_one_process_at_a_time_trains_in_a_folder(tmp_path):
+    with filelock.FileLock(tmp_path / "lock"), pytest.raises(filelock.Timeout):
+        train.go_on(tmp_path, SMALL, steps=1)
+    assert not (tmp_path / "state.ckpt").exists()
+
+
 @pytest.mark.killed
 def test_a_run_that_was_killed_gives_the_numbers_of_an_undisturbed_one(tmp_path):
     change = [f"{name}={value}" for name, value in SMALL.as_dict().items()]
     command = [sys.executable, "-m", "refine_lib.workshop.train", "--steps", "60", "--save-every", "0.2", "--change", *change]
     moments = torch.rand(3, generator=torch.Generator().manual_seed(int(time.time()))).tolist()
+    state, written = tmp_path / "killed" / "state.ckpt", 0
     for moment in moments:
         run = subprocess.Popen([*command, "--", tmp_path / "killed"])
         deadline = time.monotonic() + 60
-        while not (tmp_path / "killed" / "state.ckpt").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        while not (state.exists() and state.stat().st_mtime_ns > written) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        written = state.stat().st_mtime_ns
         time.sleep(moment)
         run.send_signal(signal.SIGKILL)
         run.wait()
     for folder in ("killed", "undisturbed"):
         subprocess.run([*command, "--", tmp_path / folder], check=True)
     killed, undisturbed = (torch.load(tmp_path / f / "state.ckpt", weights_only=True) for f in ("killed", "undisturbed"))
-    assert killed["counters"][:2] == undisturbed["counters"][:2] and killed["counters"][0] == 60, moments
+    assert killed["counters"]["step"] == undisturbed["counters"]["step"] == 60, moments
     assert same(killed["network"], undisturbed["network"]), moments
     assert same(killed["average"]["network"], undisturbed["average"]["network"]), moments
 
@@ -97,6 +130,10 @@ def test_a_branch_goes_on_by_another_recipe(tmp_path):
     assert branch.step == 6 and branch.discriminator is not None
     with pytest.raises(ValueError, match="expected this recipe"):
         train.go_on(tmp_path / "branch", SMALL, steps=8)
+    train.branch(tmp_path / "main" / "state.ckpt", tmp_path / "branch", ADVERSARIAL)  # the same command again: it goes on
+    assert torch.load(tmp_path / "branch" / "state.ckpt", weights_only=True)["counters"]["step"] == 6
+    with pytest.raises(FileExistsError, match="holds another training"):
+        train.branch(tmp_path / "main" / "state.ckpt", tmp_path / "branch", SMALL)
 
 
 def test_a_recipe_says_what_is_wrong_with_a_change():
@@ -107,6 +144,8 @@ def test_a_recipe_says_what_is_wrong_with_a_change():
         SMALL.changed(ngf="many")
     with pytest.raises(ValueError, match="world is 'moon'"):
         Recipe("moon")
+    with pytest.raises(ValueError, match="batch is 24; expected a divisor of 128"):
+        SMALL.changed(batch=24)
 
 
 def test_training_pictures_are_a_function_of_the_step():
@@ -154,9 +193,9 @@ def test_the_service_starts_stops_and_goes_on_from_frozen_code(tmp_path, monkeyp
         assert str(folder / "code") in process.environ()["PYTHONPATH"]
     finally:
         assert "stopped at" in service.stop("mini-lama")
-    assert not process.is_running()
+    assert service.process_of(folder) is None
     state = torch.load(folder / "state.ckpt", weights_only=True)
-    assert state["counters"][1] == json.loads((folder / "now.json").read_text())["pictures"]
+    assert state["counters"]["pictures"] == json.loads((folder / "now.json").read_text())["pictures"]
     assert "does not run" in service.status("mini-lama") and "output: " in service.status("mini-lama")
     assert "does not run" in service.stop("mini-lama")
     code = Path(folder / "code" / "refine_lib" / "workshop" / "train.py")
@@ -168,5 +207,10 @@ def test_the_service_starts_stops_and_goes_on_from_frozen_code(tmp_path, monkeyp
     assert "the frozen copy ran" in (folder / "output.txt").read_text()
     while service.process_of(folder) and time.monotonic() < deadline:
         time.sleep(0.1)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        service.renew("mini-lama")  # the recipe of that name has more channels
+    assert "SystemExit" in code.read_text()  # and all is as it was
+    monkeypatch.setitem(RECIPES, "mini-lama", SMALL.changed(lr=0.01))
     service.renew("mini-lama")
-    assert torch.load(folder / "state.ckpt", weights_only=True)["recipe"] == RECIPES["mini-lama"].as_dict()
+    assert torch.load(folder / "state.ckpt", weights_only=True)["recipe"]["lr"] == 0.01
+    assert "SystemExit" not in code.read_text()

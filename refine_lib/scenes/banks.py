@@ -22,7 +22,7 @@ KINDS = {"blob": (40, 3), "round": (24, 3), "rock": (24, 2), "box": (24, 4), "ba
          "cloud": (24, 2.5), "discs": (24, 2), "leaf": (12, 2), "ring": (10, 0.7), "star": (12, 0.8)}  # fmt: skip
 
 
-@functools.lru_cache(maxsize=2)  # where one bank follows another, both are in use for a while
+@functools.lru_cache(maxsize=2)  # that of the training, and that of the pictures it is watched with
 def outlines(bank):
     """The outlines of a bank: an atlas (1, 1, H, W) of signed distances in radii, positive inside."""
     rng = np.random.default_rng([1, bank])

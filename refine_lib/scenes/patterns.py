@@ -1,4 +1,4 @@
-"""A wider world of drawn patterns: what the embedded network is trained on, so that it continues patterns it was not shown.
+"""A wider world of drawn patterns: what the next embedded network is trained on, to continue patterns that it was not shown.
 
 A picture is one to three planes, each with a pattern on a lattice of its own: rotated, sheared, stretched, in perspective, in
 any colors. Stripes, checks, windows, tiles, bricks, dots, rings, hexagons, waves, zigzags, planks, plaids, targets, clouds.
@@ -32,7 +32,7 @@ KINDS = {
     "plain": 0.3,
 }
 N_PLANES = 3
-EDGES = ("line", "circle", "box")  # the outlines of what lies in front
+OUTLINES = {"line": 0.7, "circle": 0.12, "box": 0.18}  # of what lies in front, and how often each occurs
 FOOT_OF_HEXAGON = math.sqrt(3) / 2
 
 
@@ -57,7 +57,7 @@ class PatternScenes:
     roughness: torch.Tensor  # (B, 3), of each octave of the noise in relation to the one before
     stretch: torch.Tensor  # (B, 3), of the noise along the pattern
     noise_at: torch.Tensor  # (B, 3, 2), where the plane lies in the endless noise
-    outline: torch.Tensor  # (B, 3), index into EDGES
+    outline: torch.Tensor  # (B, 3), index into OUTLINES
     place: torch.Tensor  # (B, 3, 5), x and y of the outline's center, its direction, half its width and height
     frame: torch.Tensor  # (B, 3), width of the line along the outline, half a picture's side being 1
     there: torch.Tensor  # (B, 3), 1 where the plane is drawn at all
@@ -81,7 +81,7 @@ class PatternScenes:
         n_planes = torch.multinomial(torch.tensor([0.5, 0.35, 0.15]), batch, True, generator=generator)[:, None] + 1
         fill = uniform(0.35, 0.7, 2)
         fill = torch.where(grid > 0, torch.where(chance(0.5)[..., None], fill * 0.3, 1 - fill * 0.3), fill)
-        outline = torch.multinomial(torch.tensor([0.7, 0.12, 0.18]), batch * N_PLANES, True, generator=generator)
+        outline = torch.multinomial(torch.tensor(list(OUTLINES.values())), batch * N_PLANES, True, generator=generator)
         turn = torch.where(chance(0.65)[..., None], 0, torch.randint(0, 4, (batch, N_PLANES, 2), generator=generator))
         return cls(
             kind=kind,

@@ -27,7 +27,7 @@ class MovingAverage:
 
     Args:
         network: the original; ``update`` reads its tensors, so it stays on its device.
-        horizon: the steps that an average is over; while there are fewer than ten times as many, a tenth of those.
+        horizon: the steps that an average is over; at most about a tenth of the updates made so far.
     """
 
     def __init__(self, network, horizon=1000):

@@ -35,7 +35,7 @@ class Discriminator(nn.Module):
 
 
 def touched(mask):
-    """The patches of the discriminator that see a part of the hole: (B, 1, H, W) -> (B, 1, H/8, W/8), 1 or 0."""
+    """The patches with a part of the hole in the 24 px around them: (B, 1, H, W) -> (B, 1, H/8, W/8), 1 or 0."""
     return F.max_pool2d(mask, 24, stride=8, padding=8)
 
 
@@ -48,8 +48,9 @@ def told_by(discriminator, real, fake, mask, penalty=0.0):
         penalty: weight of the squared gradient at real pictures (R1); 0 leaves it out.
 
     Returns:
-        What the discriminator minimizes: at the hole, patches of drawn pictures are real and of filled ones fake. How fake the
-        filled ones look there, and how far their features are from the real ones': what the generator minimizes.
+        judged: what the discriminator minimizes. At the hole, patches of drawn pictures are real and of filled ones fake.
+        adversarial: how fake the filled ones look there. The generator minimizes it, and the last one.
+        matching: how far the features of the filled pictures are from those of the real ones, L1.
     """
     at_hole = touched(mask)
     real = real.detach().requires_grad_(penalty > 0)
@@ -58,12 +59,12 @@ def told_by(discriminator, real, fake, mask, penalty=0.0):
     def mean(values):
         return (at_hole * values).sum() / at_hole.sum().clamp(min=1)
 
-    critic = mean(F.softplus(-said_of_real) + F.softplus(said_of_fake))
+    judged = mean(F.softplus(-said_of_real) + F.softplus(said_of_fake))
     if penalty > 0:
         (gradient,) = torch.autograd.grad(said_of_real.sum(), real, create_graph=True)
-        critic = critic + penalty * gradient.square().sum((1, 2, 3)).mean()
+        judged = judged + penalty * gradient.square().sum((1, 2, 3)).mean()
     matching = torch.stack([F.l1_loss(a, b.detach()) for a, b in zip(found, wanted, strict=True)]).mean()
-    return critic, mean(F.softplus(-said_of_fake)), matching
+    return judged, mean(F.softplus(-said_of_fake)), matching
 
 
 def feature_distance(features, filled, image):

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, fields, replace
 
+N_MASKS = 128  # holes that are drawn together
 WORLDS = ("patterns", "leaves", "photos")
 
 
@@ -48,6 +49,9 @@ class Recipe:
             raise ValueError(f"world is {self.world!r}; expected one of {', '.join(WORLDS)}")
         if self.seed not in range(4):  # torch's generator takes 32 bits: others would meet the seeds of held-out pictures
             raise ValueError(f"seed is {self.seed}; expected 0, 1, 2 or 3")
+
+        if not 4 <= self.batch <= N_MASKS or N_MASKS % self.batch:
+            raise ValueError(f"batch is {self.batch}; expected a divisor of {N_MASKS}, at least 4")  # holes come by that many
 
     def as_dict(self):
         return asdict(self)

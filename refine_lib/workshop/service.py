@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+import filelock
 import psutil
 
 import refine_lib
@@ -27,23 +28,30 @@ STOP_WITHIN = 120  # seconds, in which a step ends and the state is written
 
 def folder_of(name):
     """Where the training of a network lies: state, log, preview and code."""
-    return cache_folder() / "training" / name
+    return cache_folder().resolve() / "training" / name
 
 
 def freeze(folder):
-    """Copies the package into the folder, whole or not at all; what is there already stays as it is.
+    """Copies the package into the folder, whole or not at all. Where a state is there, the copy that it ran with stays.
 
     Returns:
         The folder that holds the copy of ``refine_lib``.
     """
     code = folder / "code"
-    if not code.is_dir():
+    if not (code.is_dir() and (folder / "state.ckpt").exists()):
         part = folder / "code.part"
         shutil.rmtree(part, ignore_errors=True)
         ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
         shutil.copytree(Path(refine_lib.__file__).parent, part / "refine_lib", ignore=ignored)
+        shutil.rmtree(code, ignore_errors=True)
         part.rename(code)
     return code
+
+
+def locked(folder):
+    """For one start, stop or renewal at a time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return filelock.FileLock(folder / "service.lock", timeout=2 * STOP_WITHIN)
 
 
 def process_of(folder):
@@ -59,11 +67,19 @@ def process_of(folder):
 def start(name, extra=()):
     """Starts a training where it does not run, from its state, from the average in the workshop, or from nothing.
 
+    Args:
+        name: of ``RECIPES``.
+        extra: more words for the command of ``train``.
+
     Returns:
         What was done, in words.
     """
     folder = folder_of(name)
-    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        return _start(name, folder, extra)
+
+
+def _start(name, folder, extra):
     if running := process_of(folder):
         return f"{name}: runs already (process {running.pid})"
     code = freeze(folder)
@@ -73,8 +89,8 @@ def start(name, extra=()):
     if not goes_on and average.exists():
         command += ["--start", str(average)]
     environment = os.environ | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
-    detached = '"$@" >>"$0" 2>&1 </dev/null & echo $!'  # by a shell that ends at once: nobody is left to wait for it
-    told = subprocess.run(
+    detached = '"$@" >>"$0" 2>&1 </dev/null & echo $!'  # by a shell, which ends at once: then the system waits for the process
+    pid = subprocess.run(
         ["sh", "-c", detached, folder / "output.txt", *command],
         cwd=code,
         env=environment,
@@ -82,16 +98,16 @@ def start(name, extra=()):
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-    ).stdout
-    (folder / "pid").write_text(told)
-    yield_to_all(told.strip())
+    ).stdout.strip()
+    (folder / "pid").write_text(pid)
+    yield_to_all(pid)
     for _ in range(50):  # while a process turns from the shell into another program it has no command line
         if process_of(folder):
             break
         time.sleep(0.1)
     beginning = f"starts from {average.name}" if average.exists() else "starts from nothing"
     came_from = "goes on from its state" if goes_on else beginning
-    return f"{name}: {came_from}, in {folder} (process {told.strip()})"
+    return f"{name}: {came_from}, in {folder} (process {pid})"
 
 
 def yield_to_all(pid):
@@ -115,16 +131,19 @@ def stop(name):
     process = process_of(folder)
     if process is None:
         return f"{name}: does not run"
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(STOP_WITHIN)
-    except psutil.TimeoutExpired:
-        return f"{name}: process {process.pid} has not ended within {STOP_WITHIN} s; it will, or is to be killed by hand"
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + STOP_WITHIN
+    while process_of(folder):
+        if time.monotonic() > deadline:
+            return f"{name}: process {process.pid} has not ended within {STOP_WITHIN} s; it will, or is to be killed by hand"
+        time.sleep(0.2)
     return f"{name}: stopped at {_count(_now(folder).get('pictures', 0))}"
 
 
-def status(name, lines=8):
+def status(name):
     """What a training has come to, in words: pictures, speed, figures over time, and where the preview is."""
+    lines = 8  # of each table, evenly over the time
     folder = folder_of(name)
     if not (folder / "code").is_dir():
         return f"{name}: not started; make training starts it"
@@ -133,12 +152,14 @@ def status(name, lines=8):
     if now:
         ago = (time.time() - now["time"]) / 60
         told[0] += f"; {_count(now['pictures'])}, {now['speed']:.0f} a second of the processor's time"
-        told[0] += f", of which drawing takes {now['drawing']:.0%}; {ago:.0f} min ago"
+        told[0] += f", of which drawing takes {now.get('drawing', 0):.0%}; {ago:.0f} min ago"
     for file in ("log.csv", "effect.csv"):
         if (folder / file).exists():
             head, *rows = csv.reader((folder / file).read_text().splitlines())
             shown = [rows[round(i * (len(rows) - 1) / max(lines - 1, 1))] for i in range(min(lines, len(rows)))]
             told += ["", *(_line(row) for row in (head, *(rows if len(rows) <= lines else shown)))]
+    if not process_of(folder) and (folder / "output.txt").exists():
+        told += ["", "it ended with: " + (folder / "output.txt").read_text().strip().replace("\r", "\n").rpartition("\n")[2]]
     told += ["", *(f"{file.stem}: {file}" for file in (folder / "preview.png", folder / "output.txt") if file.exists())]
     return "\n".join(told)
 
@@ -151,16 +172,19 @@ def renew(name):
     """
     import torch
 
-    from refine_lib.workshop.train import write_whole
+    from refine_lib.workshop.train import Training, write_whole
 
     folder = folder_of(name)
-    if process_of(folder):
-        raise ValueError(f"{name} runs; expected it to be stopped before its code is renewed")
-    shutil.rmtree(folder / "code", ignore_errors=True)
-    freeze(folder)
-    if (folder / "state.ckpt").exists():
-        state = torch.load(folder / "state.ckpt", weights_only=True)
-        write_whole(state | {"recipe": RECIPES[name].as_dict()}, folder / "state.ckpt")
+    with locked(folder):
+        if process_of(folder):
+            raise ValueError(f"{name} runs; expected it to be stopped before its code is renewed")
+        if (folder / "state.ckpt").exists():
+            state = torch.load(folder / "state.ckpt", weights_only=True)
+            training = Training(RECIPES[name])
+            training.go_on_from(state)  # whatever does not fit is found here, while all is as it was
+            shutil.rmtree(folder / "code", ignore_errors=True)
+            write_whole(training.state(), folder / "state.ckpt")
+        freeze(folder)
     return f"{name}: has the present code and recipe"
 
 

@@ -1,6 +1,6 @@
 """Training pictures: windows of large drawn sheets, at several scales, each with a hole.
 
-A sheet of 256 px costs several milliseconds and gives many pictures: a window of it at full size, or of twice or four times
+A sheet of 256 px costs 10 to 50 ms and gives some dozens of pictures: a window of it at full size, or of twice or four times
 the side, shrunk; turned, mirrored and, for drawn patterns, in other colors. So drawing takes a small part of a step, and a
 network sees at 64 px what it will be asked at 256 px.
 """
@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from refine_lib.masks import stroke_masks
 from refine_lib.scenes.leaves import random_leaves
 from refine_lib.scenes.patterns import random_patterns
+from refine_lib.workshop.recipes import N_MASKS
 
 SIDE = 256  # of a sheet, in pixels
 PER_CHUNK = 4  # sheets that are drawn together
@@ -23,7 +24,6 @@ N_CHUNKS = 24  # that are there at a time
 USES = {"patterns": 32, "leaves": 48, "photos": 8}  # pictures that a sheet gives before the next takes its place
 SHRINK = (4, 2, 1)  # how many of a sheet's pixels make one of a picture
 FIRST_SEED = 1_000_000_000  # seeds of this and above are the training's own: held-out pictures use smaller ones
-N_MASKS = 128  # that are drawn together
 HOLES = {"thick": 0.65, "medium": 0.12, "thin": 0.08, "box": 0.15}  # how often holes of each kind occur
 
 
@@ -39,6 +39,7 @@ class Sheets:
     """
 
     def __init__(self, world, batch=16, seed=0, close=0.5, photos=None):
+        self._held_out = PhotoSheets(photos, held_out=True) if world == "photos" else None
         self.draw = {"patterns": random_patterns, "leaves": random_leaves}.get(world) or PhotoSheets(photos).draw
         self.world, self.n, self.close, self.first_seed = world, batch, close, FIRST_SEED * (seed + 1)
 
@@ -53,6 +54,11 @@ class Sheets:
             return random_holes(size, N_MASKS, self.first_seed + number)
 
         self._chunk, self._holes = chunk, holes
+
+    def unseen(self, n, seed):
+        """Sheets (n, 3, 256, 256) that no step sees: of a seed below those of the training, or of photos that are held out."""
+        draw = self._held_out.draw if self._held_out else self.draw
+        return draw(SIDE, n, seed)
 
     def batch(self, step, size=64):
         """Pictures (B, 3, size, size) in [0, 1] and their holes (B, 1, size, size), 1 = hole.
@@ -103,18 +109,25 @@ def random_holes(size, batch, seed):
 
 
 class PhotoSheets:
-    """Random squares of the pictures in a folder, the user's own.
+    """Random squares of the pictures in a folder, the user's own. Of ten or more, every tenth is held out.
+
+    Args:
+        folder: of the pictures.
+        held_out: whether these are the ones that are held out; of fewer than ten, all are.
 
     Raises:
         ValueError: where the folder is not given or holds no picture.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, held_out=False):
         if folder is None or not Path(folder).is_dir():
             raise ValueError(f"photos is {folder}; expected a folder of pictures")
-        self.files = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
-        if not self.files:
-            raise ValueError(f"photos is {folder}, which holds no .jpg, .png or .webp; expected at least one")
+        files = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
+        files = [p for p in files if _can_be_read(p)]
+        if not files:
+            raise ValueError(f"photos is {folder}, which holds no .jpg, .png or .webp that can be read; expected at least one")
+        tenth = files[::10] if len(files) >= 10 else []
+        self.files = (tenth or files) if held_out else [p for p in files if p not in tenth]
 
     def draw(self, size, batch, seed):
         """Squares (batch, 3, size, size) in [0, 1]: from a half to the whole of a picture's short side, shrunk or enlarged."""
@@ -128,3 +141,13 @@ class PhotoSheets:
             square = photo.resize((size, size), Image.Resampling.BICUBIC, (left, top, left + side, top + side), reducing_gap=3)
             squares.append(torch.from_numpy(np.array(square)).permute(2, 0, 1) / 255)
         return torch.stack(squares)
+
+
+def _can_be_read(path):
+    """Whether a file is a whole picture: a damaged one would end a training after days."""
+    try:
+        with Image.open(path) as photo:
+            photo.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
+    return True

@@ -15,7 +15,9 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors import safe_open
 from tqdm.auto import tqdm
@@ -32,9 +34,10 @@ from refine_lib.workshop.effect import as_model, fill_after_telea, measure
 from refine_lib.workshop.fast_training import forward_for_training
 from refine_lib.workshop.losses import EVERY, Discriminator, feature_distance, told_by
 from refine_lib.workshop.recipes import RECIPES, Recipe
-from refine_lib.workshop.sheets import Sheets
+from refine_lib.workshop.sheets import SIDE, PhotoSheets, Sheets
 from refine_lib.workshop.trials import unseen
 
+COUNTERS = ("step", "pictures", "seconds", "first_step", "discriminators_first_step")
 WARM_UP = 100  # steps in which the rate rises
 WATCHED_SEED = 999_000_000  # of the unseen pictures that a run is watched with
 LOG = ("step", "pictures", "minutes", "hole L1", "hole L1, unseen", "Telea's")
@@ -59,23 +62,23 @@ class Training:
         self.network = network.to(memory_format=torch.channels_last).train().requires_grad_(True)
         self.average = MovingAverage(self.network, horizon=recipe.horizon)
         self.optimizers = optimizers_of(self.network, recipe.lr)
-        self.discriminator = None
+        self.discriminator, self.discriminator_optimizers = None, []
         if recipe.adversarial or recipe.matching:
             self.discriminator = Discriminator().to(memory_format=torch.channels_last)
-            self.critics = optimizers_of(self.discriminator, recipe.lr, betas=(0.5, 0.99))
+            self.discriminator_optimizers = optimizers_of(self.discriminator, recipe.lr, betas=(0.5, 0.99))
         self.features = load_scene_features() if recipe.features else None
         self.sheets = Sheets(recipe.world, recipe.batch, recipe.seed, recipe.close, photos)
         self.precision = best_precision()
         self.step, self.pictures, self.seconds = 0, 0, 0.0  # seconds of the processor's time
-        self.first_step = 0  # from which the rate rises
         if start is not None:
             with safe_open(start, "pt") as weights:
-                told = weights.metadata() or {}
-            self.step = self.first_step = int(told.get("step", 0))
-            self.pictures = int(told.get("pictures", 0))
+                header = weights.metadata() or {}
+            self.step, self.pictures = int(header.get("step", 0)), int(header.get("pictures", 0))
+        self.first_step = self.discriminators_first_step = self.step  # from which their rates rise
         self.drawing = 0.0  # seconds of the processor's time that pictures took, since the speed is measured
-        self.told = self.pictures, self.seconds  # since when it is
+        self.measured_since = self.pictures, self.seconds
         self.smooth, self.log, self.effects = {}, [], []
+        self.watched = None  # unseen pictures, drawn when they are first looked at
 
     def train_step(self, rate=1.0):
         """One step of all optimizers, with a share of the full rate."""
@@ -86,44 +89,35 @@ class Training:
         self.drawing += time.process_time() - began
         hidden = torch.cat([image * (1 - mask), mask], dim=1).contiguous(memory_format=torch.channels_last)
         prediction = forward_for_training(self.network, hidden, self.precision, recipe.noise, random)
-        told, critic = self._told(prediction, paste(prediction, image, mask), image, mask)
-        loss = sum(getattr(recipe, name) * value for name, value in told.items())
-        if critic is not None:  # from the same look at the pictures as the generator's, so before that
-            weights = list(self.discriminator.parameters())
-            for weight, gradient in zip(weights, torch.autograd.grad(critic, weights, retain_graph=True), strict=True):
-                weight.grad = gradient
-        weights = list(self.network.parameters())
-        for weight in weights:
-            weight.grad = None
-        loss.backward(inputs=weights)
-        clip_gradients(weights)
-        rate = rate * min(1.0, (self.step + 1 - self.first_step) / WARM_UP)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * rate
-            optimizer.step()
-        if critic is not None:
-            for optimizer in self.critics:
+        parts, judged = self._losses(prediction, paste(prediction, image, mask), image, mask)
+        if judged is not None:  # before the generator's backward, which frees what both have in common
+            gradients_of(judged, self.discriminator, retain_graph=True)
+        gradients_of(sum(getattr(recipe, name) * value for name, value in parts.items()), self.network)
+        groups = ((self.optimizers, self.first_step), (self.discriminator_optimizers, self.discriminators_first_step))
+        for optimizers, first_step in groups:
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = group["peak"] * rate * min(1.0, (self.step + 1 - first_step) / WARM_UP)
                 optimizer.step()
         self.average.update()
         self.step += 1
         self.pictures += len(image)
         self.seconds += time.process_time() - began
 
-    def _told(self, prediction, filled, image, mask):
-        """The parts of the loss by their names in the recipe, and the discriminator's own loss, or None."""
+    def _losses(self, prediction, filled, image, mask):
+        """The generator's losses by their names in the recipe, and the discriminator's own, or None."""
         in_hole, known = hole_and_known_l1(prediction, image, mask)
-        told, critic = {"hole": in_hole, "known": known}, None
+        parts, judged = {"hole": in_hole, "known": known}, None
         with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == torch.bfloat16):
             if self.features is not None:
-                told["features"] = feature_distance(self.features, filled, image)
+                parts["features"] = feature_distance(self.features, filled, image)
             if self.discriminator is not None:
                 penalty = EVERY * self.recipe.penalty if self.step % EVERY == 0 else 0.0
-                critic, told["adversarial"], told["matching"] = told_by(self.discriminator, image, filled, mask, penalty)
-        for name, value in (told | ({} if critic is None else {"critic": critic})).items():
+                judged, parts["adversarial"], parts["matching"] = told_by(self.discriminator, image, filled, mask, penalty)
+        for name, value in (parts | ({} if judged is None else {"discriminator": judged})).items():
             before = self.smooth.setdefault(name, value.detach().float())
             self.smooth[name] = before.lerp(value.detach().float(), 0.03)
-        return told, critic
+        return parts, judged
 
     def state(self):
         """Everything that changes while it trains, for ``torch.save``."""
@@ -132,30 +126,36 @@ class Training:
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "discriminator": self.discriminator and [one.state_dict() for one in (self.discriminator, *self.critics)],
-            "counters": [self.step, self.pictures, self.seconds, self.first_step],
+            "discriminator": self.discriminator and self.discriminator.state_dict(),
+            "discriminator_optimizers": [optimizer.state_dict() for optimizer in self.discriminator_optimizers],
+            "counters": {name: getattr(self, name) for name in COUNTERS},
             "smooth": self.smooth,
             "log": self.log,
             "effects": self.effects,
         }
 
     def go_on_from(self, state):
-        """Takes the place of a training that gave this state; a discriminator that the state lacks begins anew."""
+        """Takes the place of a training that gave this state, with this one's own recipe: its rates, too.
+
+        A discriminator that the state lacks begins anew.
+        """
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        load_optimizers(self.optimizers, state["optimizers"])
+        vars(self).update(state["counters"])
         if self.discriminator is not None and state["discriminator"]:
-            for one, saved in zip((self.discriminator, *self.critics), state["discriminator"], strict=True):
-                one.load_state_dict(saved)
-        self.step, self.pictures, self.seconds, self.first_step = state["counters"]
-        self.told = self.pictures, self.seconds
+            self.discriminator.load_state_dict(state["discriminator"])
+            load_optimizers(self.discriminator_optimizers, state["discriminator_optimizers"])
+        else:
+            self.discriminators_first_step = self.step
+        self.measured_since = self.pictures, self.seconds
         self.smooth, self.log, self.effects = dict(state["smooth"]), list(state["log"]), list(state["effects"])
 
     @torch.no_grad()
     def watch(self, folder):
         """Fills unseen pictures of the own world with the averaged weights: a line of the log, and a strip to look at."""
-        image, mask, telea = watched_pictures(self.recipe.world, self.sheets)
+        self.watched = self.watched or watched_pictures(self.recipe.world, self.sheets)
+        image, mask, telea = self.watched
         network = self.average.network.eval()
         filled = paste(network(torch.cat([image * (1 - mask), mask], dim=1)), image, mask)
         unseen = hole_and_known_l1(filled, image, mask)[0].item()
@@ -172,7 +172,7 @@ class Training:
         if self.recipe.world == "patterns":
             pictures, masks = unseen(n, 256, seed=5)
         else:
-            pictures = self.sheets.draw(256, 2 * n, 5)
+            pictures = self.sheets.unseen(2 * n, seed=5)
             masks = stroke_masks(256, len(pictures), 5, "thick")
         effect = measure(as_model(self.average.network.eval()), pictures, masks)
         figures = effect.plain, effect.enlarged, effect.refined, effect.sharp, effect.grid, effect.beside_telea
@@ -186,31 +186,58 @@ class Training:
 
     def tell(self, folder):
         """Writes what a look from outside is for: pictures seen, speed, the share of the time that drawing takes, and when."""
-        pictures, seconds = self.told
+        pictures, seconds = self.measured_since
         passed = max(self.seconds - seconds, 1e-9)
         now = {"pictures": self.pictures, "speed": (self.pictures - pictures) / passed, "drawing": self.drawing / passed}
         (folder / "now.json").write_text(json.dumps(now | {"time": time.time()}))
         if passed > 300:
-            self.told, self.drawing = (self.pictures, self.seconds), 0.0
+            self.measured_since, self.drawing = (self.pictures, self.seconds), 0.0
 
     def export(self, path):
         """Writes the averaged weights, in half precision, as ``load_network`` reads them."""
-        told = {"recipe": json.dumps(self.recipe.as_dict()), "minutes": f"{self.seconds / 60:.0f}"}
-        told |= {"trained_on": f"{self.pictures} pictures of the world {self.recipe.world!r}"}
-        save_generator(self.average.network, path, half=True, pictures=self.pictures, step=self.step, **told)
+        header = {"recipe": json.dumps(self.recipe.as_dict()), "minutes": f"{self.seconds / 60:.0f}"}
+        header |= {"trained_on": f"{self.pictures} pictures of the world {self.recipe.world!r}"}
+        save_generator(self.average.network, path, half=True, pictures=self.pictures, step=self.step, **header)
+
+
+def gradients_of(loss, network, **backward):
+    """Gives a network's weights the gradients of a loss, bounded, and no others any.
+
+    Raises:
+        RuntimeError: where they are not finite.
+    """
+    weights = list(network.parameters())
+    for weight in weights:
+        weight.grad = None
+    loss.backward(inputs=weights, **backward)
+    clip_gradients(weights)
+
+
+def load_optimizers(optimizers, states):
+    """Loads what optimizers have gathered; their rates and other settings stay their own."""
+    for optimizer, state in zip(optimizers, states, strict=True):
+        own = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+        optimizer.load_state_dict(state)
+        for group, settings in zip(optimizer.param_groups, own, strict=True):
+            group.update(settings)
 
 
 def write_whole(state, path):
-    """Writes a state to a file that is there whole or not at all."""
+    """Writes a state to a file that is there whole or not at all, whatever is killed or loses its power."""
     part = path.with_suffix(".part")
-    torch.save(state, part)
+    with open(part, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(part, path)
 
 
 def write_rows(path, head, rows):
-    """Writes a table as .csv."""
-    with open(path, "w", newline="") as file:
+    """Writes a table as .csv, in one go: somebody may be reading it."""
+    part = path.with_suffix(".part")
+    with open(part, "w", newline="") as file:
         csv.writer(file).writerows([head, *rows])
+    os.replace(part, path)
 
 
 def optimizers_of(network, lr, betas=(0.9, 0.98)):
@@ -227,10 +254,12 @@ def optimizers_of(network, lr, betas=(0.9, 0.98)):
 
 def watched_pictures(world, sheets, n=64):
     """Unseen pictures of 64 px of a training's own world, their holes, and the error of OpenCV's Telea in them."""
-    unseen = Sheets(world, n, 0, sheets.close) if world != "photos" else sheets
-    if world != "photos":
+    if world == "photos":
+        image = F.avg_pool2d(sheets.unseen(n, WATCHED_SEED), SIDE // 64)
+    else:
+        unseen = Sheets(world, n, 0, sheets.close)
         unseen.first_seed = WATCHED_SEED
-    image, _ = unseen.batch(0)
+        image, _ = unseen.batch(0)
     mask = stroke_masks(64, len(image), WATCHED_SEED, "thick")
     return image, mask, hole_and_known_l1(fill_after_telea(image, mask), image, mask)[0].item()
 
@@ -244,39 +273,50 @@ def go_on(
         folder: of the training.
         recipe: of ``recipes``. Where the state is of another one, that is an error; a branch has a folder of its own.
         photos, start: as in ``Training``.
-        steps, minutes: where it ends, in steps or in minutes of the processor's time since the beginning; None is never.
+        steps, minutes: where it ends, in steps or in minutes of the processor's time in steps; None is never.
         save_every: seconds between two states on disk.
         watch_every: steps between two lines of the log.
         effect_every: steps between two looks at what refinement makes of it at four times the size, a minute each.
 
     Returns:
         The ``Training``. On disk is its state at the end.
+
+    Raises:
+        filelock.Timeout: where another process trains in the folder.
+        ValueError: where the state there is of another recipe.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    training = Training(recipe, photos, start)
-    if (folder / "state.ckpt").exists():
-        state = torch.load(folder / "state.ckpt", weights_only=True)
-        if state["recipe"] != recipe.as_dict():
-            raise ValueError(f"{folder} is a training by {state['recipe']}; expected this recipe, not {recipe.as_dict()}")
-        training.go_on_from(state)
-    saved = time.monotonic()
-    with stop_between_steps() as stopped, tqdm(initial=training.pictures, unit=" pictures", mininterval=30) as bar:
-        while not (stopped or training.step == steps or (minutes and training.seconds >= 60 * minutes)):
-            training.train_step()
-            if training.step % watch_every == 0:
-                training.watch(folder)
-            if training.step % effect_every == 0:
-                training.watch_at_4x(folder)
-            if training.step % 50 == 0:
-                bar.set_postfix_str(", ".join(f"{k} {v:.4f}" for k, v in training.smooth.items()), refresh=False)
-                training.tell(folder)
-            bar.update(training.pictures - bar.n)
-            if time.monotonic() - saved > save_every:
-                training.save(folder)
-                saved = time.monotonic()
-    training.save(folder)
+    with filelock.FileLock(folder / "lock", timeout=0):  # free again when the process ends, however it does
+        (folder / "pid").write_text(str(os.getpid()))
+        training = Training(recipe, photos, start)
+        if (folder / "state.ckpt").exists():
+            state = torch.load(folder / "state.ckpt", weights_only=True)
+            if state["recipe"] != recipe.as_dict():
+                raise ValueError(f"{folder} is a training by {state['recipe']}; expected this recipe, not {recipe.as_dict()}")
+            training.go_on_from(state)
+        saved = time.monotonic()
+        with stop_between_steps() as stopped, tqdm(initial=training.pictures, unit=" pictures", mininterval=30) as bar:
+            while not (stopped or is_over(training, steps, minutes)):
+                training.train_step()
+                if training.step % watch_every == 0:
+                    training.watch(folder)
+                if training.step % effect_every == 0:
+                    training.watch_at_4x(folder)
+                if training.step % 50 == 0:
+                    bar.set_postfix_str(", ".join(f"{k} {v:.4f}" for k, v in training.smooth.items()), refresh=False)
+                    training.tell(folder)
+                bar.update(training.pictures - bar.n)
+                if time.monotonic() - saved > save_every:
+                    training.save(folder)
+                    saved = time.monotonic()
+            training.save(folder)
     return training
+
+
+def is_over(training, steps, minutes):
+    """Whether a training has come to an end that was set for it."""
+    return (steps is not None and training.step >= steps) or (minutes is not None and training.seconds >= 60 * minutes)
 
 
 def anneal(state, steps, path, photos=None, **changes):
@@ -295,7 +335,8 @@ def anneal(state, steps, path, photos=None, **changes):
     training = Training(Recipe(**state["recipe"]).changed(**changes), photos)
     training.go_on_from(state)
     for step in tqdm(range(steps), desc="annealing", mininterval=10):
-        training.average.horizon = max(1, min(training.recipe.horizon, (steps - step) // 4))  # what is last counts most
+        # An average over what is still to come: the first steps of the fall, at nearly the full rate, are forgotten at its end.
+        training.average.horizon = min(training.recipe.horizon, max(100, (steps - step) // 4))
         training.train_step(1 - step / steps)
     training.export(path)
     return training
@@ -332,36 +373,49 @@ def main():
     parser.add_argument("-o", "--output", type=Path, help="the .safetensors that --anneal writes")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    state, output = args.folder / "state.ckpt", args.output or args.folder / "annealed.safetensors"
+    if wrong := [word for word in args.change if "=" not in word]:
+        parser.error(f"argument --change: {wrong[0]!r}; expected NAME=VALUE, for instance ngf=16")
+    if args.anneal is not None and args.anneal < 1:
+        parser.error(f"argument --anneal: {args.anneal}; expected 1 or more steps")
+    if args.anneal and not state.exists():
+        parser.error(f"argument folder: {args.folder} holds no state.ckpt; expected the folder of a training")
+    if args.anneal and not output.absolute().parent.is_dir():
+        parser.error(f"argument --output: there is no folder {output.parent} to write {output.name} into")
     try:
-        if wrong := [word for word in args.change if "=" not in word]:
-            parser.error(f"argument --change: {wrong[0]!r}; expected NAME=VALUE, for instance ngf=16")
         changes = dict(word.split("=", 1) for word in args.change) | ({"world": "photos"} if args.photos else {})
-        if args.anneal:
-            if not (args.folder / "state.ckpt").exists():
-                parser.error(f"argument folder: {args.folder} holds no state.ckpt; expected the folder of a training")
-            anneal(args.folder / "state.ckpt", args.anneal, args.output or args.folder / "annealed.safetensors", args.photos)
-            return
         recipe = RECIPES[args.recipe].changed(**changes)
+        if args.photos:
+            PhotoSheets(args.photos)
         if args.branch:
             branch(args.branch, args.folder, recipe)
-        go_on(args.folder, recipe, args.photos, args.start, args.steps, args.minutes, args.save_every)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
+    if args.anneal:
+        anneal(state, args.anneal, output, args.photos, **changes)
+        return
+    try:
+        go_on(args.folder, recipe, args.photos, args.start, args.steps, args.minutes, args.save_every)
+    except filelock.Timeout:
+        parser.error(f"argument folder: another process trains in {args.folder}; expected a folder that is free")
 
 
 def branch(state, folder, recipe):
     """Puts a copy of a state into a new folder, to go on there by another recipe; its seconds begin anew.
 
+    Where the folder holds a branch by this recipe already, that goes on.
+
     Raises:
-        FileExistsError: where the folder is there already.
+        FileExistsError: where the folder holds anything else.
     """
-    if folder.exists():
-        raise FileExistsError(f"folder is {folder}, which is there already; expected a new one for a branch")
-    folder.mkdir(parents=True)
     copy = torch.load(state, weights_only=True)
-    step, pictures, _, first_step = copy["counters"]
-    copy |= {"recipe": recipe.as_dict(), "counters": [step, pictures, 0.0, first_step], "log": [], "effects": []}
-    torch.save(copy, folder / "state.ckpt")
+    if (folder / "state.ckpt").exists():
+        if torch.load(folder / "state.ckpt", weights_only=True)["recipe"] == recipe.as_dict():
+            return
+        raise FileExistsError(f"folder is {folder}, which holds another training; expected a new one for a branch")
+    folder.mkdir(parents=True, exist_ok=True)
+    copy |= {"recipe": recipe.as_dict(), "log": [], "effects": [], "counters": copy["counters"] | {"seconds": 0.0}}
+    write_whole(copy, folder / "state.ckpt")
 
 
 if __name__ == "__main__":

@@ -41,8 +41,17 @@ def changes(recipe, base):
     return ", ".join(f"{name} {value}" for name, value in recipe.items() if base.get(name) != value) or "as it is"
 
 
+def names_of(paths):
+    """{path: name}: a file's name without its ending, and its folder's before it where two would have the same."""
+    stems = [Path(path).stem for path in paths]
+    return {
+        path: stem if stems.count(stem) == 1 else f"{Path(path).parent.name}/{stem}"
+        for path, stem in zip(paths, stems, strict=True)
+    }
+
+
 def row(name, told, effect):
-    """A trial's line of the table."""
+    """A trial's line of the table; ``told`` is its file's header."""
     grid = f"{effect.grid:.2f} ({effect.grid_of_truth:.2f})"
     pictures = f"{int(told['pictures']):,}" if "pictures" in told else ""
     figures = [f"{x:.3f}" for x in (effect.plain, effect.enlarged, effect.refined)]
@@ -61,14 +70,15 @@ def main():
         parser.error(f"--scenes is {args.scenes}; expected {PER_GENERATOR} or more")
     torch.set_num_threads(1)
     pictures, masks = unseen(args.scenes, 4 * SETTINGS["smallest_scale"], args.seed)
-    told = {Path(path).stem: header(path) if Path(path).exists() else {} for path in args.trials}
-    recipes = {name: json.loads(of["recipe"]) for name, of in told.items() if "recipe" in of}
+    headers = {path: header(path) if Path(path).exists() else {} for path in args.trials}
+    recipes = {path: json.loads(found["recipe"]) for path, found in headers.items() if "recipe" in found}
     base, rows, kept = next(iter(recipes.values()), {}), [], {}
-    for path, (name, of) in zip(args.trials, told.items(), strict=True):
+    for path, found in headers.items():
+        name = names_of(args.trials)[path]
         model = load_network(path, "cpu")
         effect = measure(model, pictures, masks, name, "unseen scenes", keep=len(GENERATORS) * PER_GENERATOR)
-        what = f"{name}: {changes(recipes[name], base)}" if name in recipes else name
-        rows.append(row(what, of, effect))
+        what = f"{name}: {changes(recipes[path], base)}" if path in recipes else name
+        rows.append(row(what, found, effect))
         *ways, truth = effect.kept.items()
         kept = {ways[0][0]: ways[0][1]} | kept | {name: effect.kept["refined"]}
         print(rows[-1], flush=True)
