@@ -22,7 +22,7 @@ class Recipe:
     features: float = 0.0  # weight of the distance of scene_features
     adversarial: float = 0.0  # weight of what the discriminator says
     matching: float = 0.0  # weight of the L1 of the discriminator's features
-    penalty: float = 0.0  # R1's weight; LaMa's 0.001 held this small discriminator at chance
+    penalty: float = 0.0001  # R1's weight; by LaMa's 0.001 this small discriminator learns little
     noise: float = 0.0  # on z while training, in relation to its root mean square
     lr: float = 0.02  # of Muon; AdamW takes a tenth of it
     horizon: int = 1000  # steps that the moving average of the weights looks back
