@@ -1,7 +1,7 @@
 """What a discriminator needs to learn at all: ``python -m refine_lib.workshop.discriminators annealed.safetensors``.
 
-Discriminators are trained alone, against a network that stands still, and asked about pictures that they have not seen. Prints a
-line for each: chance is a loss of 1.386 and a half of the patches told rightly.
+Discriminators are trained alone, against a network that stands still, and asked about pictures that they have not seen. Prints
+a line for each: chance is a loss of 1.386 and a half of the patches told rightly.
 """
 
 import argparse

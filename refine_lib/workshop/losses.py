@@ -14,7 +14,7 @@ EVERY = 8  # steps between two penalties of the discriminator's gradient (R1), w
 class Discriminator(nn.Module):
     """Says of each patch of a picture whether what lies in the hole was drawn or filled: four layers, three halve the size.
 
-    It sees the mask too. Without it, and with Adam in place of Muon, it stayed at chance for hundreds of steps.
+    It sees the mask too: without it, and with Adam in place of Muon, it learns little (``discriminators`` measures it).
 
     Shape: pictures (B, 3, H, W) in [0, 1] and masks (B, 1, H, W) -> logits (B, 1, H/8, W/8), above 0 for drawn, and the
     features of each layer.
