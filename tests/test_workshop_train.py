@@ -1,6 +1,7 @@
 """The long training: the same numbers whatever happens to it, a copy that is annealed, and a service that can be stopped."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -174,6 +175,31 @@ def test_photos_of_a_folder_become_sheets(tmp_path):
     assert torch.allclose(sheets, torch.tensor([1.0, 0, 0])[:, None, None].expand_as(sheets))
     with pytest.raises(ValueError, match="expected a folder of pictures"):
         PhotoSheets(tmp_path / "nowhere")
+
+
+def test_the_service_starts_from_a_kept_average_where_no_state_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("REFINE_CACHE", str(tmp_path))
+    monkeypatch.setitem(RECIPES, "mini-lama", SMALL)
+    folder = service.folder_of("mini-lama")
+    train.go_on(folder, SMALL, steps=6)
+    monkeypatch.setattr(service, "__file__", str(tmp_path / "service.py"))  # the workshop that it is kept in
+    assert "after 24 pictures" in service.keep("mini-lama")
+    (folder / "state.ckpt").unlink()  # a lost machine
+
+    def freeze(folder, freeze=service.freeze):
+        code = freeze(folder)
+        shutil.copy(tmp_path / "mini-lama.safetensors", code / "refine_lib" / "workshop")
+        return code
+
+    monkeypatch.setattr(service, "freeze", freeze)
+    small = [f"{name}={value}" for name, value in SMALL.as_dict().items()]
+    assert "starts from mini-lama.safetensors" in service.start("mini-lama", ["--change", *small])
+    deadline = time.monotonic() + 90
+    while "pictures" not in (folder / "output.txt").read_text() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    service.stop("mini-lama")
+    counters = torch.load(folder / "state.ckpt", weights_only=True)["counters"]
+    assert counters["first_step"] == 6 and counters["pictures"] >= 24
 
 
 def test_the_service_starts_stops_and_goes_on_from_frozen_code(tmp_path, monkeypatch):

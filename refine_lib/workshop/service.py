@@ -188,6 +188,25 @@ def renew(name):
     return f"{name}: has the present code and recipe"
 
 
+def keep(name):
+    """Writes a training's average, in half precision, into the workshop: from there ``start`` begins where no state is found.
+
+    Returns:
+        What was done, in words.
+    """
+    import torch
+
+    from refine_lib.workshop.recipes import Recipe
+    from refine_lib.workshop.train import Training
+
+    state = torch.load(folder_of(name) / "state.ckpt", weights_only=True)
+    training = Training(Recipe(**state["recipe"]))
+    training.go_on_from(state)
+    path = Path(__file__).with_name(f"{name}.safetensors")
+    training.export(path)
+    return f"{name}: wrote {path}, the average after {_count(training.pictures)}"
+
+
 def _now(folder):
     try:
         return json.loads((folder / "now.json").read_text())
@@ -203,17 +222,19 @@ def _line(row):
     return "  ".join(f"{word:>14}" for word in row)
 
 
+DONE = {"start": start, "stop": stop, "status": status, "renew": renew, "keep": keep}
+
+
 def main():
-    parser = argparse.ArgumentParser(description="Start, stop or look at the trainings of the embedded networks.")
-    parser.add_argument("what", choices=("start", "stop", "status", "renew"))
+    parser = argparse.ArgumentParser(description="Start, stop, look at, renew or keep the trainings of the embedded networks.")
+    parser.add_argument("what", choices=DONE)
     parser.add_argument("names", nargs="*", metavar="NETWORK", help=f"of {', '.join(RECIPES)} (default: all)")
     args = parser.parse_args()
     if unknown := set(args.names) - set(RECIPES):
         parser.error(f"NETWORK is {', '.join(sorted(unknown))}; expected one of {', '.join(RECIPES)}")
-    done = {"start": start, "stop": stop, "status": status, "renew": renew}[args.what]
     try:
         for name in args.names or RECIPES:
-            print(done(name), flush=True)
+            print(DONE[args.what](name), flush=True)
     except (OSError, ValueError) as error:
         parser.error(str(error))
 
