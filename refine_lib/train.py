@@ -228,17 +228,22 @@ def train(
 
 
 @contextmanager
-def stop_between_steps():
-    """Ctrl-C puts a word into the list that this gives, instead of stopping in the middle of a step: no half step is saved."""
+def stop_between_steps(signals=(signal.SIGINT,)):
+    """Ctrl-C puts a word into the list that this gives, instead of stopping in the middle of a step: no half step is saved.
+
+    Args:
+        signals: that do so.
+    """
     stopped = []
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
         yield stopped
         return
-    before = signal.signal(signal.SIGINT, lambda *_: stopped.append("stop"))
+    before = [signal.signal(one, lambda *_: stopped.append("stop")) for one in signals]
     try:
         yield stopped
     finally:
-        signal.signal(signal.SIGINT, before)
+        for one, handler in zip(signals, before, strict=True):
+            signal.signal(one, handler)
 
 
 def main():

@@ -10,9 +10,7 @@ import csv
 import json
 import os
 import signal
-import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import filelock
@@ -28,7 +26,7 @@ from refine_lib.networks.lama import LamaGenerator
 from refine_lib.networks.scene_features import load_scene_features
 from refine_lib.networks.weights import load_generator, save_generator
 from refine_lib.photos import to_pixels
-from refine_lib.train import hole_and_known_l1
+from refine_lib.train import hole_and_known_l1, stop_between_steps
 from refine_lib.workshop.average import MovingAverage, clip_gradients
 from refine_lib.workshop.effect import as_model, fill_after_telea, measure
 from refine_lib.workshop.fast_training import forward_for_training
@@ -38,6 +36,7 @@ from refine_lib.workshop.sheets import SIDE, PhotoSheets, Sheets
 from refine_lib.workshop.trials import unseen
 
 COUNTERS = ("step", "pictures", "seconds", "first_step", "discriminators_first_step")
+STOPS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and what make training-stop sends
 WARM_UP = 100  # steps in which the rate rises
 WATCHED_SEED = 999_000_000  # of the unseen pictures that a run is watched with
 LOG = ("step", "pictures", "minutes", "hole L1", "hole L1, unseen", "Telea's")
@@ -296,7 +295,7 @@ def go_on(
                 raise ValueError(f"{folder} is a training by {state['recipe']}; expected this recipe, not {recipe.as_dict()}")
             training.go_on_from(state)
         saved = time.monotonic()
-        with stop_between_steps() as stopped, tqdm(initial=training.pictures, unit=" pictures", mininterval=30) as bar:
+        with stop_between_steps(STOPS) as stopped, tqdm(initial=training.pictures, unit=" pictures", mininterval=30) as bar:
             while not (stopped or is_over(training, steps, minutes)):
                 training.train_step()
                 if training.step % watch_every == 0:
@@ -340,22 +339,6 @@ def anneal(state, steps, path, photos=None, **changes):
         training.train_step(1 - step / steps)
     training.export(path)
     return training
-
-
-@contextmanager
-def stop_between_steps():
-    """Ctrl-C and SIGTERM put a word into the list that this gives, instead of stopping in the middle of a step."""
-    stopped = []
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
-        yield stopped
-        return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(one, lambda *_: stopped.append("stop")) for one in signals]
-    try:
-        yield stopped
-    finally:
-        for one, handler in zip(signals, before, strict=True):
-            signal.signal(one, handler)
 
 
 def main():
