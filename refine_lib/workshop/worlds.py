@@ -26,7 +26,7 @@ def draw_worlds(n=7, size=256, seed=0):
     """A figure with the first n pictures of each world that a seed gives."""
     with house_style():
         figure, axes = plt.subplots(len(ROWS), n, figsize=(1.5 * n, 1.62 * len(ROWS)), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.09, wspace=0, hspace=0)
+        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.09, wspace=0, hspace=0, rect=(0, 0, 1, 0.975))
         for (name, title), row in zip(ROWS.items(), axes, strict=True):
             for picture, ax in zip(pictures_of(name, size, n, seed).split(1), row, strict=True):
                 show_picture(picture, ax=ax)
@@ -40,7 +40,7 @@ def main():
     parser.add_argument("path", type=Path, help="the picture to write")
     parser.add_argument("--seed", type=int, default=0, help="of the scenes (default: %(default)s)")
     args = parser.parse_args()
-    draw_worlds(seed=args.seed).savefig(args.path, dpi=110, bbox_inches="tight")
+    draw_worlds(seed=args.seed).savefig(args.path, dpi=110)
     print(f"wrote {args.path}")
 
 
