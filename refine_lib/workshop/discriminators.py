@@ -11,7 +11,7 @@ import torch
 
 from refine_lib.masks import paste
 from refine_lib.networks.weights import load_generator
-from refine_lib.workshop.losses import EVERY, Discriminator, told_by, touched
+from refine_lib.workshop.losses import Discriminator, penalty_at, told_by, touched
 from refine_lib.workshop.sheets import Sheets
 from refine_lib.workshop.train import gradients_of, optimizers_of
 
@@ -48,8 +48,8 @@ def learns(way, learned, unseen):
     adam = torch.optim.AdamW(discriminator.parameters(), lr=5e-4, betas=(0.5, 0.99))
     optimizers = optimizers_of(discriminator, 0.02, betas=(0.5, 0.99)) if with_muon else [adam]
     for step, (image, filled, mask) in enumerate(learned):
-        now = EVERY * penalty if step % EVERY == 0 else 0.0
-        gradients_of(told_by(discriminator, image, filled, mask, now)[0], discriminator)
+        judged, _, _ = told_by(discriminator, image, filled, mask, penalty_at(step, penalty))
+        gradients_of(judged, discriminator)
         for optimizer in optimizers:
             optimizer.step()
     with torch.no_grad():

@@ -39,6 +39,11 @@ def touched(mask):
     return F.max_pool2d(mask, 24, stride=8, padding=8)
 
 
+def penalty_at(step, penalty):
+    """R1's weight in a step: all of what ``EVERY`` steps should have in one of them, 0 in the others."""
+    return EVERY * penalty if step % EVERY == 0 else 0.0
+
+
 def told_by(discriminator, real, fake, mask, penalty=0.0):
     """What a discriminator learns and what it tells a generator, from one look at the pictures.
 

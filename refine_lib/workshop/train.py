@@ -17,7 +17,6 @@ import filelock
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors import safe_open
 from tqdm.auto import tqdm
 
 from refine_lib.masks import paste, stroke_masks
@@ -30,10 +29,10 @@ from refine_lib.train import hole_and_known_l1, stop_between_steps
 from refine_lib.workshop.average import MovingAverage, clip_gradients
 from refine_lib.workshop.effect import as_model, fill_after_telea, measure
 from refine_lib.workshop.fast_training import forward_for_training
-from refine_lib.workshop.losses import EVERY, Discriminator, feature_distance, told_by
+from refine_lib.workshop.losses import Discriminator, feature_distance, penalty_at, told_by
 from refine_lib.workshop.recipes import RECIPES, Recipe
 from refine_lib.workshop.sheets import SIDE, PhotoSheets, Sheets
-from refine_lib.workshop.trials import unseen
+from refine_lib.workshop.trials import header, unseen
 
 COUNTERS = ("step", "pictures", "seconds", "first_step", "discriminators_first_step")
 STOPS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and what make training-stop sends
@@ -70,9 +69,8 @@ class Training:
         self.precision = best_precision()
         self.step, self.pictures, self.seconds = 0, 0, 0.0  # seconds of the processor's time
         if start is not None:
-            with safe_open(start, "pt") as weights:
-                header = weights.metadata() or {}
-            self.step, self.pictures = int(header.get("step", 0)), int(header.get("pictures", 0))
+            seen = header(start)
+            self.step, self.pictures = int(seen.get("step", 0)), int(seen.get("pictures", 0))
         self.first_step = self.discriminators_first_step = self.step  # from which their rates rise
         self.drawing = 0.0  # seconds of the processor's time that pictures took, since the speed is measured
         self.measured_since = self.pictures, self.seconds
@@ -111,7 +109,7 @@ class Training:
             if self.features is not None:
                 parts["features"] = feature_distance(self.features, filled, image)
             if self.discriminator is not None:
-                penalty = EVERY * self.recipe.penalty if self.step % EVERY == 0 else 0.0
+                penalty = penalty_at(self.step, self.recipe.penalty)
                 judged, parts["adversarial"], parts["matching"] = told_by(self.discriminator, image, filled, mask, penalty)
         for name, value in (parts | ({} if judged is None else {"discriminator": judged})).items():
             before = self.smooth.setdefault(name, value.detach().float())
@@ -194,9 +192,9 @@ class Training:
 
     def export(self, path):
         """Writes the averaged weights, in half precision, as ``load_network`` reads them."""
-        header = {"recipe": json.dumps(self.recipe.as_dict()), "minutes": f"{self.seconds / 60:.0f}"}
-        header |= {"trained_on": f"{self.pictures} pictures of the world {self.recipe.world!r}"}
-        save_generator(self.average.network, path, half=True, pictures=self.pictures, step=self.step, **header)
+        notes = {"recipe": json.dumps(self.recipe.as_dict()), "minutes": f"{self.seconds / 60:.0f}"}
+        notes |= {"trained_on": f"{self.pictures} pictures of the world {self.recipe.world!r}"}
+        save_generator(self.average.network, path, half=True, pictures=self.pictures, step=self.step, **notes)
 
 
 def gradients_of(loss, network, **backward):
