@@ -16,7 +16,7 @@ help:  ## this list
 	@touch $@
 
 demo: .venv/ready  ## the main job: the quickstart without a screen, its picture and its page into figures/
-	$(BIN)/python -m refine_lib.lessons notebooks/00_quickstart.ipynb --figures figures
+	$(BIN)/python -m refine_lib.workshop.lessons notebooks/00_quickstart.ipynb --figures figures
 
 test: unit killed browser notebooks  ## all tests
 
@@ -33,7 +33,7 @@ notebooks: .venv/ready  ## run every notebook and compare what it prints with wh
 	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 -W default $(NOTEBOOKS)
 
 figures: .venv/ready  ## run every lesson; its pictures and its page into figures/, and the panel's in a browser
-	$(BIN)/python -m refine_lib.lessons $(NOTEBOOKS) --figures figures
+	$(BIN)/python -m refine_lib.workshop.lessons $(NOTEBOOKS) --figures figures
 	@mkdir -p build/screenshots
 	$(BIN)/python -m pytest tests/test_browser.py -k page_of_its_own --screenshots=build/screenshots
 	cp build/screenshots/app.png figures/
@@ -70,7 +70,7 @@ kernel: .venv/ready  ## a Jupyter kernel that computes on CUDA or says why it ca
 
 train: .venv/ready  ## the embedded network from nothing, into build/ (hours; run again, it goes on where it was)
 	@mkdir -p build
-	$(BIN)/python -m refine_lib.train build/mini_lama.safetensors --steps 24000
+	$(BIN)/python -m refine_lib.workshop.train_first build/mini_lama.safetensors --steps 24000
 
 training: .venv/ready  ## the networks of the next edition, in the background, for days: one thread each, lowest priority
 	$(BIN)/python -m refine_lib.workshop.service start

@@ -9,11 +9,11 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from refine_lib.checks import LOSSES, OPTIMIZERS, SPEEDS
-from refine_lib.inpaint import check_request, inpaint_photo
 from refine_lib.networks import load_network, settings_for
-from refine_lib.photo_files import ENDINGS, LeftOut, check_output
+from refine_lib.photos.files import ENDINGS, LeftOut, check_output
+from refine_lib.photos.inpaint import check_request, inpaint_photo
+from refine_lib.photos.windows import WINDOWS
 from refine_lib.refine import NothingToRefine
-from refine_lib.windows import WINDOWS
 
 MASK_ENDINGS = (*ENDINGS, ".bmp", ".gif", ".pbm", ".pgm", ".ppm")
 NOT_TAKEN = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl", ".mpo", ".pbm", ".pgm", ".pnm", ".ppm")

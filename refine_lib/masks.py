@@ -1,7 +1,6 @@
-"""Holes: masks to try things on, and the erosion that keeps the loss away from a hole's edge."""
+"""Holes: the erosion that keeps the loss away from a hole's edge, and pasting what was filled into the picture."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -55,82 +54,3 @@ def paste(prediction, image, mask):
     Shape: prediction and image (B, C, H, W), mask (B, 1, H, W), 1 = hole -> (B, C, H, W).
     """
     return torch.where(mask > 0, prediction, image)
-
-
-@dataclass(frozen=True)
-class Brush:
-    """How holes of one kind are drawn. Lengths are shares of the picture's side."""
-
-    n_chains: int  # of strokes to a mask
-    width: tuple  # smallest and largest of a stroke
-    share: tuple  # smallest and largest share of the picture that the hole covers; others are drawn again
-
-
-BRUSHES = {
-    "thin": Brush(n_chains=6, width=(0.02, 0.05), share=(0.03, 0.35)),
-    "medium": Brush(n_chains=3, width=(0.06, 0.12), share=(0.05, 0.45)),
-    "thick": Brush(n_chains=1, width=(0.14, 0.34), share=(0.05, 0.45)),
-}
-N_POINTS = 5  # of a chain
-
-
-def stroke_masks(size, batch=1, seed=0, kind="thick", device="cpu"):
-    """Draws brush strokes as holes: chains of one to four segments with round ends.
-
-    The strokes live on the unit square, so that the same seed gives the same hole at every size.
-
-    Args:
-        size: (H, W), or one number for a square, in pixels.
-        batch: number of masks.
-        seed: of the random numbers, which are drawn on the CPU: the same masks on every device.
-        kind: of ``BRUSHES``: ``"thin"`` (lines), ``"medium"`` or ``"thick"`` (what a person or a thing would leave).
-        device: where the masks are made.
-
-    Returns:
-        float32 masks (B, 1, H, W), 1 = hole.
-
-    Raises:
-        ValueError: where there is no such kind.
-    """
-    if kind not in BRUSHES:
-        raise ValueError(f"kind is {kind!r}; expected one of {', '.join(map(repr, BRUSHES))}")
-    height, width = (size, size) if isinstance(size, int) else size
-    brush = BRUSHES[kind]
-    generator = torch.Generator().manual_seed(seed)
-    points, widths = torch.empty(0, brush.n_chains, N_POINTS, 2), torch.empty(0)
-    while len(points) < batch:
-        drawn, drawn_widths = _random_strokes(batch, brush, generator)
-        cover = _rasterise(drawn, drawn_widths, 32, 32).mean(dim=(1, 2, 3))  # at one size, to accept the same at all sizes
-        fits = (cover >= brush.share[0]) & (cover <= brush.share[1])
-        points, widths = torch.cat([points, drawn[fits]]), torch.cat([widths, drawn_widths[fits]])
-    return _rasterise(points[:batch].to(device), widths[:batch].to(device), height, width)
-
-
-def _random_strokes(batch, brush, generator):
-    """Points (B, n_chains, N_POINTS, 2) of chains on the unit square and a width for each mask (B,); a chain may stop early."""
-
-    def uniform(low, high, *shape):
-        return low + (high - low) * torch.rand(*shape, generator=generator)
-
-    shape = (batch, brush.n_chains)
-    angle = uniform(0, 2 * math.pi, *shape, 1) + uniform(-1.2, 1.2, *shape, N_POINTS - 1).cumsum(2)
-    length = uniform(0.1, 0.45, *shape, N_POINTS - 1)
-    n_segments = torch.randint(1, N_POINTS, (*shape, 1), generator=generator)
-    length = length * (torch.arange(N_POINTS - 1) < n_segments)  # the rest of the chain stays where it is
-    moves = length[..., None] * torch.stack([angle.cos(), angle.sin()], dim=-1)
-    start = uniform(0.15, 0.85, *shape, 1, 2)
-    points = torch.cat([start, start + moves.cumsum(2)], dim=2).clamp(0, 1)
-    return points, uniform(*brush.width, batch)
-
-
-def _rasterise(points, stroke_width, height, width):
-    """Masks (B, 1, H, W): the pixels whose centre is within half a stroke's width of a segment of a chain."""
-    y = ((torch.arange(height, device=points.device) + 0.5) / height)[:, None]
-    x = ((torch.arange(width, device=points.device) + 0.5) / width)[None, :]
-    nearest = torch.full((len(points), height, width), math.inf, device=points.device)  # squared distance
-    starts, ends = points[:, :, :-1].flatten(1, 2), points[:, :, 1:].flatten(1, 2)
-    for start, end in zip(starts.unbind(1), ends.unbind(1), strict=True):
-        x0, y0, dx, dy = (t[:, None, None] for t in (*start.T, *(end - start).T))
-        t = (((x - x0) * dx + (y - y0) * dy) / (dx**2 + dy**2).clamp(min=1e-12)).clamp(0, 1)
-        nearest = torch.minimum(nearest, (x - x0 - t * dx) ** 2 + (y - y0 - t * dy) ** 2)
-    return (nearest < (stroke_width[:, None, None] / 2) ** 2).float()[:, None]

@@ -14,14 +14,14 @@ from refine_lib.checks import (
     check_settings,
     check_smallest_scale,
 )
-from refine_lib.featuremap import as_leaves
+from refine_lib.fast.plans import Plans
 from refine_lib.loss import Agreement, known_l1
 from refine_lib.masks import erode, paste
-from refine_lib.plans import Plans
-from refine_lib.polyak import Polyak
-from refine_lib.probe import check_model, device_of
+from refine_lib.networks.featuremap import as_leaves
+from refine_lib.networks.probe import check_model, device_of
+from refine_lib.optimizers import Polyak
 from refine_lib.pyramid import build_pyramid, resize, whole_hole
-from refine_lib.steps import InpaintedLevel, Recorder, Result
+from refine_lib.result import InpaintedLevel, Recorder, Result
 
 
 class NothingToRefine(UserWarning):
@@ -60,7 +60,7 @@ def multiscale_inpaint(
         optimizer: ``"adam"``, the paper's; or ``"polyak"``, which in 5 updates comes further than Adam in 15.
         early_stop: a level ends when its loss fell by less than this share of itself in two updates, e.g. 0.01; None: never.
         speed: ``"auto"`` for all that makes the run faster and changes the picture by rounding alone, ``"exact"`` for the
-            network as it is, ``"mixed"`` for convolutions in bfloat16 as well (``refine_lib.speed``).
+            network as it is, ``"mixed"`` for convolutions in bfloat16 as well (``refine_lib.fast.speed``).
 
     Returns:
         A ``Result``; ``.image`` is the filled picture.

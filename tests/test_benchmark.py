@@ -9,11 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from refine_lib import LamaGenerator, benchmark, erode
-from refine_lib.baseline import Baseline, _Absent
-from refine_lib.networks import products
-from refine_lib.networks.fused import _below_autograd
+from refine_lib import LamaGenerator, erode
+from refine_lib.fast import products
+from refine_lib.fast.fused import _below_autograd
 from refine_lib.plots import plot_memory, plot_speed
+from refine_lib.workshop import benchmark
+from refine_lib.workshop.baseline import Baseline, _Absent
 
 # Stands for a checkout: its own modules by their names, a package that is not installed, CUDA by number, what they return.
 REFINEMENT = """
@@ -49,7 +50,7 @@ def checkout(tmp_path, monkeypatch):
         path.parent.mkdir(parents=True)
         (path.parent / "__init__.py").write_text("raise RuntimeError('imports all of the training')")
         path.write_text(text)
-    monkeypatch.setattr("refine_lib.baseline.NOT_NEEDED", ("package_that_nobody_has",))
+    monkeypatch.setattr("refine_lib.workshop.baseline.NOT_NEEDED", ("package_that_nobody_has",))
     return tmp_path / "lama"
 
 

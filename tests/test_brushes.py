@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from refine_lib import brush_mask
-from refine_lib.brushes import KINDS, UNIT, _boxes, _drawn, _strokes, seed_of
+from refine_lib.scenes.brushes import KINDS, UNIT, _boxes, _drawn, _strokes, seed_of
 
 # Of 1,000 masks of each kind at 512 px by LaMa's own generator: mean, standard deviation, quartiles of the share of the hole.
 MEASURED = {

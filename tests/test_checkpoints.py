@@ -17,7 +17,7 @@ from torch import nn
 
 from refine_lib import AOTGenerator, LamaGenerator, load_network, split_network
 from refine_lib.networks.checkpoints import Refused, read_state
-from refine_lib.networks.weights import load_generator, save_generator
+from refine_lib.networks.registry import load_generator, save_generator
 
 TINY = TESTS / "known_answers" / "tiny-lama"
 

@@ -9,7 +9,7 @@ from PIL import Image
 from skimage import data
 
 from refine_lib import __main__ as command
-from refine_lib import inpaint
+from refine_lib.photos import inpaint
 
 HOLE = np.zeros((96, 128), np.uint8)
 HOLE[30:60, 40:80] = 255

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from tensors import TOLERANCES, convolved, near, random
 
-from refine_lib.networks import convolutions
-from refine_lib.networks.convolutions import LIGHT, SMALL, TINY, Convolution, TransposedConvolution, has_ordered_convolutions
+from refine_lib.fast import convolutions
+from refine_lib.fast.convolutions import LIGHT, SMALL, TINY, Convolution, TransposedConvolution, has_ordered_convolutions
 
 SIDES = (1, 9, 16, 33)  # tiny, small and large maps of 24 channels, for what is picked by size
 LAST = torch.channels_last

@@ -9,7 +9,7 @@ from conftest import picture
 from PIL import Image
 
 from refine_lib import LamaGenerator, stroke_masks
-from refine_lib.photos import save_photo
+from refine_lib.photos.pixels import save_photo
 from refine_lib.workshop import effect as command
 from refine_lib.workshop.effect import (
     COLUMNS,

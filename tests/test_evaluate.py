@@ -38,10 +38,10 @@ from refine_lib.evaluate.methods import Case, Folder, Network, forget_networks
 from refine_lib.evaluate.pictures import Picture, find_pictures, write_inputs, write_png
 from refine_lib.evaluate.rows import Key, Rows
 from refine_lib.evaluate.run import Settings, picture_path
+from refine_lib.evaluate.scene_features import damaged
 from refine_lib.evaluate.texts import to_csv, to_latex
 from refine_lib.masks import paste
-from refine_lib.photos import load_mask, load_photo, to_pixels
-from refine_lib.train_features import damaged
+from refine_lib.photos.pixels import load_mask, load_photo, to_pixels
 
 FAST = dict(size=128, features="scenes", progress=False)
 METHODS = ("plain:mini-lama", "enlarged:mini-lama", "refined:mini-lama:n_iters=2")

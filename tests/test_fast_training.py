@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 
-from refine_lib.muon import orthogonalised
 from refine_lib.networks.lama import LamaGenerator
 from refine_lib.workshop.average import MovingAverage, clip_gradients
 from refine_lib.workshop.fast_training import forward_for_training
+from refine_lib.workshop.muon import orthogonalised
 
 
 def network_with_norms(ngf=8, n_blocks=2, ratio=0.75, dtype=torch.float64):

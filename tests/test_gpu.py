@@ -6,10 +6,10 @@ from conftest import picture
 
 from refine_lib import load_network, multiscale_inpaint, random_scenes, stroke_masks
 from refine_lib.evaluate import evaluate
-from refine_lib.memory import AT_ONCE, bytes_per_pixel
-from refine_lib.plans import ShortOfMemory
-from refine_lib.speed import sped_up
-from refine_lib.train import train
+from refine_lib.fast.memory import AT_ONCE, bytes_per_pixel
+from refine_lib.fast.plans import ShortOfMemory
+from refine_lib.fast.speed import sped_up
+from refine_lib.workshop.train_first import train
 
 pytestmark = pytest.mark.gpu
 SETTINGS = dict(smallest_scale=32, n_iters=5, erosion=3)

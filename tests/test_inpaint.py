@@ -13,11 +13,13 @@ from PIL import Image, ImageCms
 from scipy import ndimage
 from skimage import data
 
-from refine_lib import NothingToRefine, inpaint, photo_files
-from refine_lib.inpaint import KEPT, inpaint_photo
-from refine_lib.memory import Budget, available_memory, left_by_container
-from refine_lib.photo_files import LeftOut
-from refine_lib.windows import plan_windows
+from refine_lib import NothingToRefine
+from refine_lib.fast.memory import Budget, available_memory, left_by_container
+from refine_lib.photos import files as photo_files
+from refine_lib.photos import inpaint
+from refine_lib.photos.files import LeftOut
+from refine_lib.photos.inpaint import KEPT, inpaint_photo
+from refine_lib.photos.windows import plan_windows
 
 FAST = dict(smallest_scale=48, n_iters=1, erosion=3, progress=False)
 PIXELS = data.astronaut()[:96, 160:288]
@@ -516,7 +518,7 @@ def test_the_keyboard_between_two_windows_keeps_the_first(tiny_single, memory_fo
 
 def test_what_is_available_is_no_more_than_the_system_and_the_container_leave(tmp_path, monkeypatch):
     assert 0 < available_memory("cpu") <= psutil.virtual_memory().total
-    monkeypatch.setattr("refine_lib.memory.left_by_container", lambda: 12345)
+    monkeypatch.setattr("refine_lib.fast.memory.left_by_container", lambda: 12345)
     assert available_memory(torch.device("cpu")) == 12345
 
 

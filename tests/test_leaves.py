@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from refine_lib.scenes.leaves import random_leaves
+from refine_lib.workshop.leaves import random_leaves
 
 
 @pytest.fixture(scope="module")

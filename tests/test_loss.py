@@ -6,7 +6,7 @@ from conftest import picture
 
 from refine_lib import NothingToRefine, downscale, load_network, multiscale_inpaint, random_scenes, stroke_masks
 from refine_lib.loss import Agreement, bounding_box, masked_l1
-from refine_lib.polyak import Polyak
+from refine_lib.optimizers import Polyak
 from refine_lib.pyramid import downscale_matrix
 
 SETTINGS = dict(smallest_scale=24, erosion=3, progress=False)

@@ -8,11 +8,23 @@ import torch
 from conftest import picture
 from skimage.metrics import structural_similarity
 
-from refine_lib import load_network, model_card, random_scenes, stroke_masks
+from refine_lib import load_network, random_scenes, stroke_masks
 from refine_lib.metrics import MEASURES, fraction, gain, gradient_energy, hole_l1, interval, l1, lead, seam_contrast, ssim
-from refine_lib.model_card import PLACES, SMALL_WAYS, WAYS, biharmonic, figure_of, main, measure, photos, places, scenes
-from refine_lib.photos import BUILT_IN, load_photo
+from refine_lib.photos.pixels import BUILT_IN, load_photo
 from refine_lib.plots import zoom_on_hole
+from refine_lib.workshop import model_card
+from refine_lib.workshop.model_card import (
+    PLACES,
+    SMALL_WAYS,
+    WAYS,
+    biharmonic,
+    figure_of,
+    main,
+    measure,
+    photos,
+    places,
+    scenes,
+)
 
 
 def test_the_truth_is_perfect_by_every_measure():
@@ -176,7 +188,19 @@ def test_the_loss_can_be_chosen(monkeypatch, capsys):
 
 
 def test_the_command_prints_a_table_and_writes_a_figure(tmp_path):
-    command = [sys.executable, "-m", "refine_lib.model_card", "--scenes", "2", "--times", "2", "--size", "32", "--n-iters", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "refine_lib.workshop.model_card",
+        "--scenes",
+        "2",
+        "--times",
+        "2",
+        "--size",
+        "32",
+        "--n-iters",
+        "1",
+    ]
     run = subprocess.run(
         [*command, "--erosion", "3", "--device", "cpu", "--figures", str(tmp_path / "new")],
         capture_output=True,

@@ -11,20 +11,21 @@ from safetensors.torch import save_file
 from refine_lib import (
     AOTGenerator,
     LamaGenerator,
-    device,
     load_network,
     multiscale_inpaint,
     random_scenes,
     split_network,
     stroke_masks,
 )
-from refine_lib.device import describe, peak_memory, pick_device
+from refine_lib.device import describe, pick_device
+from refine_lib.evaluate.methods import biharmonic
+from refine_lib.fast import process
+from refine_lib.fast.process import peak_memory
 from refine_lib.masks import paste
 from refine_lib.metrics import hole_l1
-from refine_lib.model_card import biharmonic
 from refine_lib.networks import EMBEDDED
 from refine_lib.networks.lama import FourierUnit
-from refine_lib.networks.weights import lama_shape, load_generator, save_generator
+from refine_lib.networks.registry import lama_shape, load_generator, save_generator
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
@@ -128,10 +129,10 @@ def test_a_device_is_described_in_a_line():
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads /proc")
 def test_the_peak_is_that_of_this_process_and_not_of_the_one_that_began_it(monkeypatch):
     own = peak_memory("cpu")
-    monkeypatch.setattr(device, "_inherited_peak", functools.cache(device._inherited_peak.__wrapped__))
-    monkeypatch.setattr(device, "_told_peak", lambda: 10**15)  # of the parent, as Linux tells it
+    monkeypatch.setattr(process, "_inherited_peak", functools.cache(process._inherited_peak.__wrapped__))
+    monkeypatch.setattr(process, "_told_peak", lambda: 10**15)  # of the parent, as Linux tells it
     assert own <= peak_memory("cpu") < 10**14
-    monkeypatch.setattr(device, "_told_peak", lambda: 10**15 + 4096)  # now it is of this one
+    monkeypatch.setattr(process, "_told_peak", lambda: 10**15 + 4096)  # now it is of this one
     assert peak_memory("cpu") == 10**15 + 4096
 
 

@@ -14,7 +14,7 @@ from conftest import ROOT, picture
 from nbclient.exceptions import CellExecutionError
 
 from refine_lib import downscale, plots, predict_and_refine
-from refine_lib.lessons import execute, figures, lighten
+from refine_lib.workshop.lessons import execute, figures, lighten
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 IGNORED = "nbval-ignore-output"
@@ -142,7 +142,7 @@ def test_a_lesson_runs_without_a_screen_and_leaves_its_figure_and_page(tmp_path)
     draw = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nprint('drawn')"
     path = tmp_path / "lesson.ipynb"
     nbformat.write(notebook_of("1 + 1", draw, tags=["figure:line"]), path)
-    command = [sys.executable, "-m", "refine_lib.lessons", path, "--figures", tmp_path / "figures", "--store"]
+    command = [sys.executable, "-m", "refine_lib.workshop.lessons", path, "--figures", tmp_path / "figures", "--store"]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert str(tmp_path / "figures" / "line.png") in run.stdout and "2/2" in run.stderr
@@ -159,7 +159,7 @@ def test_a_lesson_that_raises_is_reported(tmp_path):
     nbformat.write(notebook_of("1 / 0"), path)
     with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
         execute(path)
-    run = subprocess.run([sys.executable, "-m", "refine_lib.lessons", path], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-m", "refine_lib.workshop.lessons", path], capture_output=True, text=True)
     assert run.returncode == 1 and "did not run to its end" in run.stderr and "ZeroDivisionError" in run.stderr
 
 

@@ -6,9 +6,9 @@ import sys
 import nbformat
 import pytest
 
-from refine_lib import benchmark, on_gpu
-from refine_lib.benchmark import Row
-from refine_lib.on_gpu import Finding, Table, costs_of, install_kernel, losses_of, run_lesson, run_tests, table_of
+from refine_lib.workshop import benchmark, on_gpu
+from refine_lib.workshop.benchmark import Row
+from refine_lib.workshop.on_gpu import Finding, Table, costs_of, install_kernel, losses_of, run_lesson, run_tests, table_of
 
 
 def row(size, seconds, memory=5, network="big-lama", **more):

@@ -13,10 +13,11 @@ from conftest import picture
 from PIL import Image, PngImagePlugin
 from skimage import data
 
-from refine_lib import photo_files, random_scenes, stroke_masks
-from refine_lib.exif import upright
-from refine_lib.photo_files import check_holds, check_output, read_hole, read_photo, without_pictures, write_photo
-from refine_lib.photos import BUILT_IN, load_mask, load_photo, save_photo, to_image, to_pixels
+from refine_lib import random_scenes, stroke_masks
+from refine_lib.photos import files as photo_files
+from refine_lib.photos.exif import upright
+from refine_lib.photos.files import check_holds, check_output, read_hole, read_photo, without_pictures, write_photo
+from refine_lib.photos.pixels import BUILT_IN, load_mask, load_photo, save_photo, to_image, to_pixels
 
 PIXELS = data.chelsea()[:96, 100:228]
 DEEP = PIXELS[..., 1] * np.uint16(257) ^ np.uint16(77)  # 16-bit grey

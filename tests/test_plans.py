@@ -10,10 +10,11 @@ from conftest import picture
 from formula import fill_by_formula
 from torch import nn
 
-from refine_lib import LamaGenerator, multiscale_inpaint, plans, split_network
-from refine_lib.memory import SIDES, Tensors, bytes_per_pixel
-from refine_lib.plans import Plans, ShortOfMemory
-from refine_lib.speed import sped_up
+from refine_lib import LamaGenerator, multiscale_inpaint, split_network
+from refine_lib.fast import plans
+from refine_lib.fast.memory import SIDES, Tensors, bytes_per_pixel
+from refine_lib.fast.plans import Plans, ShortOfMemory
+from refine_lib.fast.speed import sped_up
 
 SETTINGS = dict(smallest_scale=32, n_iters=2, erosion=3, progress=False)
 
@@ -33,10 +34,11 @@ MEASURE = r"""
 import re
 from pathlib import Path
 import torch
-from refine_lib import load_network, multiscale_inpaint, plans, random_scenes, stroke_masks
-from refine_lib.device import return_free_memory, wish_for_freed_memory
-from refine_lib.memory import AT_ONCE, SCATTERED, bytes_per_pixel
-from refine_lib.speed import sped_up
+from refine_lib import load_network, multiscale_inpaint, random_scenes, stroke_masks
+from refine_lib.fast import plans
+from refine_lib.fast.process import return_free_memory, wish_for_freed_memory
+from refine_lib.fast.memory import AT_ONCE, SCATTERED, bytes_per_pixel
+from refine_lib.fast.speed import sped_up
 
 def held(what="VmRSS"):
     return 1024 * int(re.search(what + r":\s+(\d+)", Path("/proc/self/status").read_text())[1])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from refine_lib import multiscale_inpaint, plots, random_scenes, stroke_masks
-from refine_lib.photos import to_pixels
+from refine_lib.photos.pixels import to_pixels
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from tensors import TOLERANCES, convolved, near, random
 
-from refine_lib.networks import products
-from refine_lib.networks.products import LARGE, Product, rows_of
+from refine_lib.fast import products
+from refine_lib.fast.products import LARGE, Product, rows_of
 
 FORMATS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
 SIDES = (1, 9, 16, 33)  # tiny, small and large maps of 24 channels, for what is picked by size

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from refine_lib import AOTGenerator, LamaGenerator, load_network, split_network
 from refine_lib.networks import published, settings_for
 from refine_lib.networks.published import PUBLISHED, Source, fetch, published_generator
-from refine_lib.networks.weights import save_generator
+from refine_lib.networks.registry import save_generator
 
 TINY = TESTS / "known_answers" / "tiny-lama"
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refine_lib import build_pyramid, downscale, downscale_mask, erode, stroke_masks
-from refine_lib.masks import BRUSHES
 from refine_lib.pyramid import number_of_levels, whole_hole
+from refine_lib.scenes.strokes import BRUSHES
 
 sides = st.integers(16, 90)
 seeds = st.integers(0, 2**16)

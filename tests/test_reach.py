@@ -5,8 +5,8 @@ from conftest import picture
 from torch import nn
 
 from refine_lib import load_network, random_scenes, split_network, stroke_masks
-from refine_lib.reach import reached_by, seen_by, side_of
-from refine_lib.split import trace
+from refine_lib.networks.split import trace
+from refine_lib.plots.reach import reached_by, seen_by, side_of
 
 
 def blur_network(kernel_size, n_layers=1):

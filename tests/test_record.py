@@ -14,8 +14,8 @@ from formula import fill_by_formula
 from torch import nn
 
 from refine_lib import LamaGenerator, multiscale_inpaint, split_network
-from refine_lib.featuremap import as_leaves
-from refine_lib.split import NamedSplitNetwork, trace
+from refine_lib.networks.featuremap import as_leaves
+from refine_lib.networks.split import NamedSplitNetwork, trace
 
 
 def convolution(n_in, n_out, stride=1):

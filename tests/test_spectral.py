@@ -5,10 +5,10 @@ import torch
 from tensors import random
 from torch import nn
 
-from refine_lib.networks import spectral
-from refine_lib.networks.frozen import factor_and_shift
+from refine_lib.fast import spectral
+from refine_lib.fast.frozen import factor_and_shift
+from refine_lib.fast.spectral import FusedSpectral
 from refine_lib.networks.lama import SpectralTransform
-from refine_lib.networks.spectral import FusedSpectral
 
 SIZES = [(8, 8), (9, 6), (6, 9), (5, 7), (2, 3), (32, 30)]
 

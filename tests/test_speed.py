@@ -10,10 +10,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from refine_lib import AOTGenerator, LamaGenerator, multiscale_inpaint, split_network
-from refine_lib.featuremap import as_leaves
-from refine_lib.memory import Tensors
-from refine_lib.networks.fused import FusedBlocks, FusedDecoder, Head
-from refine_lib.speed import around_hole, checkpointed, folded, fused, sped_up
+from refine_lib.fast.fused import FusedBlocks, FusedDecoder, Head
+from refine_lib.fast.memory import Tensors
+from refine_lib.fast.speed import around_hole, checkpointed, folded, fused, sped_up
+from refine_lib.networks.featuremap import as_leaves
 
 NETWORKS = {
     "fourier": lambda: fill_by_formula(LamaGenerator(ngf=4, n_blocks=2)),

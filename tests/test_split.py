@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from refine_lib import LamaGenerator, load_network, probe, split_network
-from refine_lib.featuremap import as_leaves
-from refine_lib.probe import check_model
-from refine_lib.split import SplitNetwork
+from refine_lib import LamaGenerator, load_network, split_network
+from refine_lib.networks import probe
+from refine_lib.networks.featuremap import as_leaves
+from refine_lib.networks.probe import check_model
+from refine_lib.networks.split import SplitNetwork
 
 GENERATORS = {ratio: fill_by_formula(LamaGenerator(ngf=4, n_blocks=2, ratio=ratio)) for ratio in (0.75, 0.5, 0.0)}
 N_LAYERS = len(GENERATORS[0.75].model)

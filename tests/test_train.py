@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from refine_lib import load_network
-from refine_lib.muon import Muon, orthogonalised
-from refine_lib.train import hole_and_known_l1, picture_batch, rate, train
+from refine_lib.workshop.muon import Muon, orthogonalised
+from refine_lib.workshop.train_first import hole_and_known_l1, picture_batch, rate, train
 
 SMALL = dict(size=32, batch=4, ngf=4, n_blocks=1, device="cpu")
 
@@ -79,7 +79,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, monkeypatch):
         drawn.append(1)
         return hole_and_known_l1(*args)
 
-    monkeypatch.setattr("refine_lib.train.hole_and_known_l1", measure_and_stop)
+    monkeypatch.setattr("refine_lib.workshop.train_first.hole_and_known_l1", measure_and_stop)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "part.safetensors", steps=12, **SMALL)
@@ -97,8 +97,8 @@ def test_a_loss_that_is_not_finite_spoils_nothing(tmp_path, monkeypatch):
         seen.append(1)
         return tuple(loss * (float("nan") if len(seen) == 6 else 1) for loss in hole_and_known_l1(*args))
 
-    monkeypatch.setattr("refine_lib.train.hole_and_known_l1", spoil)
-    monkeypatch.setattr("refine_lib.train.Run.watch", lambda run: 0.0)
+    monkeypatch.setattr("refine_lib.workshop.train_first.hole_and_known_l1", spoil)
+    monkeypatch.setattr("refine_lib.workshop.train_first.Run.watch", lambda run: 0.0)
     with pytest.raises(RuntimeError, match="non-finite"):
         train(path, steps=12, watch_every=4, **SMALL)
     assert torch.load(path.with_suffix(".ckpt"), weights_only=True)["step"] == 4
@@ -153,6 +153,13 @@ def test_a_path_that_cannot_be_is_named_before_any_work(tmp_path, path):
 
 
 def test_the_command_says_what_is_wrong_in_a_line(tmp_path):
-    command = [sys.executable, "-m", "refine_lib.train", str(tmp_path / "none" / "net.safetensors"), "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "refine_lib.workshop.train_first",
+        str(tmp_path / "none" / "net.safetensors"),
+        "--device",
+        "cpu",
+    ]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 2 and "in a folder that exists" in run.stderr and "Traceback" not in run.stderr

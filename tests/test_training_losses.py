@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from refine_lib.evaluate.scene_features import load_scene_features
 from refine_lib.masks import paste
-from refine_lib.networks.scene_features import load_scene_features
 from refine_lib.scenes.patterns import random_patterns
 from refine_lib.workshop.losses import Discriminator, feature_distance, told_by, touched
 from refine_lib.workshop.recipes import Recipe

@@ -19,7 +19,7 @@ from PIL import Image
 
 from refine_lib import build_pyramid, erode, multiscale_inpaint, random_scenes, stroke_masks
 from refine_lib.metrics import hole_l1
-from refine_lib.photos import load_photo, to_pixels
+from refine_lib.photos.pixels import load_photo, to_pixels
 from refine_lib.pyramid import whole_hole
 from refine_lib.widgets import MaskPainter, Run, Runner, Settings, Tuner, draw
 from refine_lib.widgets.painting import Painting

@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from refine_lib.brushes import KINDS
 from refine_lib.evaluate.grids import write_grids
 from refine_lib.evaluate.measures import FEATURES
 from refine_lib.evaluate.pictures import find_pictures, write_inputs
 from refine_lib.evaluate.run import evaluate
+from refine_lib.scenes.brushes import KINDS
 
 EPILOG = """methods: plain:NETWORK, refined:NETWORK, refined:NETWORK:n_iters=5:optimizer=polyak, enlarged:NETWORK (the smallest
 picture of the pyramid, enlarged), biharmonic, telea, navier-stokes, or folder:NAME:PATH for results made elsewhere in

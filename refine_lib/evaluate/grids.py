@@ -7,7 +7,7 @@ import torch
 
 from refine_lib.evaluate.rows import TRUTH
 from refine_lib.evaluate.run import picture_path
-from refine_lib.photos import load_photo
+from refine_lib.photos.pixels import load_photo
 from refine_lib.plots import compare_rows, show_picture
 from refine_lib.plots.style import house_style, write_caption
 

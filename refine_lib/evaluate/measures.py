@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from refine_lib.evaluate.scene_features import load_scene_features
 from refine_lib.loss import bounding_box
-from refine_lib.networks.scene_features import load_scene_features
-from refine_lib.photos import to_pixels
+from refine_lib.photos.pixels import to_pixels
 
 FEATURES = ("auto", "inception", "scenes")
 NEEDED = ("torchvision", "torch_fidelity")  # for the official networks, beside their weights

@@ -17,11 +17,10 @@ import torch
 
 from refine_lib.checks import check_settings, check_smallest_scale
 from refine_lib.evaluate.pictures import stamp_of
+from refine_lib.fast.plans import ShortOfMemory
 from refine_lib.masks import paste
-from refine_lib.model_card import biharmonic
 from refine_lib.networks import load_network, settings_for
-from refine_lib.photos import load_photo, to_image, to_pixels
-from refine_lib.plans import ShortOfMemory
+from refine_lib.photos.pixels import load_photo, to_image, to_pixels
 from refine_lib.pyramid import build_pyramid, resize
 from refine_lib.refine import NothingToRefine, multiscale_inpaint
 
@@ -215,3 +214,17 @@ def _opencv():
     except ImportError as error:
         raise ModuleNotFoundError("telea and navier-stokes need OpenCV: pip install 'refine_lib[metrics]'") from error
     return cv2
+
+
+def biharmonic(image, mask):
+    """Fills the hole with the smooth surface that continues its edge: the classical fill (scikit-image's).
+
+    Shape: (B, 3, H, W) in [0, 1] and (B, 1, H, W), 1 = hole -> (B, 3, H, W).
+    """
+    from skimage.restoration import inpaint_biharmonic  # with the notebooks' extras: the library does without it
+
+    pictures = [
+        inpaint_biharmonic(one.permute(1, 2, 0).numpy(), hole[0].numpy() > 0, split_into_regions=True, channel_axis=-1)
+        for one, hole in zip(image.cpu(), mask.cpu(), strict=True)
+    ]
+    return torch.stack([torch.from_numpy(p).permute(2, 0, 1) for p in pictures]).clamp(0, 1).to(image)

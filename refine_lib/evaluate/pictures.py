@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from refine_lib.brushes import brush_mask, seed_of
-from refine_lib.photos import read_pixels, to_image, to_pixels
+from refine_lib.photos.pixels import read_pixels, to_image, to_pixels
 from refine_lib.scenes import random_scenes
+from refine_lib.scenes.brushes import brush_mask, seed_of
 
 UNSEEN = 900_000_000  # seeds below this were never trained with
 SCENES = "scenes:"  # before a number: that many drawn scenes in place of files

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from refine_lib.brushes import KINDS
 from refine_lib.checks import check_integer
 from refine_lib.device import describe, pick_device
 from refine_lib.evaluate.cluster import check_workers, computed_by_workers
@@ -17,7 +16,8 @@ from refine_lib.evaluate.methods import Case, forget_networks, parse_method
 from refine_lib.evaluate.pictures import find_pictures, settle, settled, write_png
 from refine_lib.evaluate.rows import TRUTH, Key, Rows
 from refine_lib.evaluate.tables import Table
-from refine_lib.photos import to_image, to_pixels
+from refine_lib.photos.pixels import to_image, to_pixels
+from refine_lib.scenes.brushes import KINDS
 
 
 class NotFid(UserWarning):

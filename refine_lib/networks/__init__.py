@@ -4,8 +4,8 @@ from pathlib import Path
 
 from refine_lib.device import pick_device
 from refine_lib.networks.published import PUBLISHED, published_generator
-from refine_lib.networks.weights import load_generator
-from refine_lib.split import split_network
+from refine_lib.networks.registry import load_generator
+from refine_lib.networks.split import split_network
 
 EMBEDDED = {name: Path(__file__).with_name(f"{name.replace('-', '_')}.safetensors") for name in ("mini-lama", "mini-conv")}
 

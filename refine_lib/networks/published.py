@@ -16,7 +16,7 @@ import filelock
 import platformdirs
 from tqdm.auto import tqdm
 
-from refine_lib.networks.weights import load_generator, save_generator
+from refine_lib.networks.registry import load_generator, save_generator
 
 TIMEOUT = 30  # seconds without a byte
 PIECE = 1 << 20

@@ -230,10 +230,10 @@ def _legend_above(ax):
 
 
 def plot_speed(rows, axes=None, caption=""):
-    """Draws what ``refine_lib.benchmark`` measured: seconds by size, and where those of ``refine_lib`` go.
+    """Draws what the workshop's benchmark measured: seconds by size, and where those of ``refine_lib`` go.
 
     Args:
-        rows: from ``refine_lib.benchmark.measure``, one a size.
+        rows: from the workshop's ``benchmark.measure``, one a size.
         axes: two of them.
         caption: a line under the figure: what it was made with.
 
@@ -260,7 +260,7 @@ def plot_memory(rows, ax=None, caption=""):
     """Draws the most memory that a run takes beyond what was held before it, by the picture's size.
 
     Args:
-        rows: from ``refine_lib.benchmark.measure``, one a size.
+        rows: from the workshop's ``benchmark.measure``, one a size.
         caption: a line under the figure: what it was made with.
 
     Returns:

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from refine_lib.photos import to_pixels
+from refine_lib.photos.pixels import to_pixels
 from refine_lib.plots.style import HOLE_COLOUR, ZOOM_COLOUR, house_style, write_caption
 
 

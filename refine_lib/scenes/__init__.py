@@ -1,7 +1,7 @@
 """Pictures that the package draws itself, so that what belongs into a hole is known.
 
-``planes``: planes in perspective with patterns, the pictures of the lessons. ``patterns``: the same idea in a wider world, for
-training. ``leaves``: a world with the statistics of photos. Each draws pictures from a seed alone.
+``planes``: planes in perspective with patterns, the pictures of the lessons. ``patterns``: the same idea in a wider world.
+``strokes``: holes, quickly drawn. ``brushes``: the holes of the paper's Table 1. Each draws from a seed alone.
 """
 
 from refine_lib.scenes.planes import PATTERNS, Scenes, random_scenes

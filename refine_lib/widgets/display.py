@@ -1,7 +1,7 @@
 """What the panel shows of one picture and of its runs."""
 
 from refine_lib.checks import SMALLEST_SIDE
-from refine_lib.photos import to_pixels
+from refine_lib.photos.pixels import to_pixels
 from refine_lib.plots.pictures import zoom_on_hole
 from refine_lib.pyramid import build_pyramid, number_of_levels
 from refine_lib.widgets import draw

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from refine_lib.masks import erode
-from refine_lib.photos import to_pixels
+from refine_lib.photos.pixels import to_pixels
 from refine_lib.plots.style import HOLE_COLOUR, RC, dress
 from refine_lib.pyramid import whole_hole
 

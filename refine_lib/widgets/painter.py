@@ -9,7 +9,7 @@ import traitlets
 from ipywidgets import HTML, Button, Dropdown, HBox, IntSlider, Text, ToggleButtons, VBox
 
 from refine_lib.checks import check_image, check_image_and_mask
-from refine_lib.photos import BUILT_IN, load_mask, load_photo, to_pixels
+from refine_lib.photos.pixels import BUILT_IN, load_mask, load_photo, to_pixels
 from refine_lib.scenes import random_scenes
 from refine_lib.widgets.controls import ROW
 from refine_lib.widgets.draw import to_png

@@ -17,15 +17,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from refine_lib.device import describe, release_idle_threads, return_free_memory
+from refine_lib.device import describe
+from refine_lib.fast.process import release_idle_threads, return_free_memory
+from refine_lib.fast.speed import sped_up
 from refine_lib.masks import paste
 from refine_lib.metrics import hole_l1
-from refine_lib.photos import to_pixels
-from refine_lib.probe import device_of
+from refine_lib.networks.probe import device_of
+from refine_lib.photos.pixels import to_pixels
 from refine_lib.pyramid import downscale, level_sizes
 from refine_lib.refine import NothingToRefine, multiscale_inpaint, predict_and_refine
-from refine_lib.speed import sped_up
-from refine_lib.steps import work_of
+from refine_lib.result import work_of
 from refine_lib.version import __version__
 
 # The panel shows a run's message itself. Warnings that code outside the panel causes are not touched.

@@ -4,7 +4,7 @@ import functools
 import threading
 import traceback
 
-from refine_lib.device import release_idle_threads
+from refine_lib.fast.process import release_idle_threads
 from refine_lib.widgets.draw import in_words
 
 

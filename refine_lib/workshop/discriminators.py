@@ -10,7 +10,7 @@ import math
 import torch
 
 from refine_lib.masks import paste
-from refine_lib.networks.weights import load_generator
+from refine_lib.networks.registry import load_generator
 from refine_lib.workshop.losses import Discriminator, penalty_at, told_by, touched
 from refine_lib.workshop.sheets import Sheets
 from refine_lib.workshop.train import gradients_of, optimizers_of

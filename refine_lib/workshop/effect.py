@@ -16,15 +16,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from tqdm.auto import tqdm
 
 from refine_lib.checks import check_settings, check_smallest_scale
-from refine_lib.masks import BRUSHES, stroke_masks
 from refine_lib.metrics import fraction, l1
 from refine_lib.networks import load_network
-from refine_lib.photos import to_image, to_pixels
+from refine_lib.networks.split import split_network
+from refine_lib.photos.pixels import to_image, to_pixels
 from refine_lib.plots import house_style, made_with, show_picture
 from refine_lib.plots.style import write_caption
 from refine_lib.refine import multiscale_inpaint
 from refine_lib.scenes import random_scenes
-from refine_lib.split import split_network
+from refine_lib.scenes.strokes import BRUSHES, stroke_masks
 from refine_lib.workshop.other_scenes import GENERATORS, photos
 
 SETTINGS = {"smallest_scale": 64, "lr": 0.005, "n_iters": 15, "erosion": 15}
@@ -259,7 +259,7 @@ def pictures_of(name, size, n, seed):
 
         return random_patterns(size, n, seed)
     if name == "leaves":
-        from refine_lib.scenes.leaves import random_leaves
+        from refine_lib.workshop.leaves import random_leaves
 
         return random_leaves(size, n, seed)
     if not Path(name).is_dir():

@@ -9,11 +9,11 @@ convolutions, and the head takes each 2 x 2 pixels as one of four times the chan
 import torch
 import torch.nn.functional as F
 
-from refine_lib.muon import best_precision
-from refine_lib.networks.fused import _below_autograd, _by_fours, _spread
+from refine_lib.fast.fused import _below_autograd, _by_fours, _spread
+from refine_lib.fast.products import rows_of
+from refine_lib.fast.spectral import _parts_first
 from refine_lib.networks.lama import FourierBlock
-from refine_lib.networks.products import rows_of
-from refine_lib.networks.spectral import _parts_first
+from refine_lib.workshop.muon import best_precision
 from refine_lib.workshop.rows import Sum, padded_by_fours, transform_of, unfolded_of, windows
 
 

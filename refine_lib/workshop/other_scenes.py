@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from refine_lib.photos import FORMATS, read_pixels, to_image
+from refine_lib.photos.pixels import FORMATS, read_pixels, to_image
 
 SAMPLES = 4  # along each side of a pixel
 

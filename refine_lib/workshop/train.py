@@ -19,19 +19,20 @@ import torch.nn.functional as F
 from PIL import Image
 from tqdm.auto import tqdm
 
-from refine_lib.masks import paste, stroke_masks
-from refine_lib.muon import Muon, best_precision
+from refine_lib.evaluate.scene_features import load_scene_features
+from refine_lib.masks import paste
 from refine_lib.networks.lama import LamaGenerator
-from refine_lib.networks.scene_features import load_scene_features
-from refine_lib.networks.weights import load_generator, save_generator
-from refine_lib.photos import to_pixels
-from refine_lib.train import hole_and_known_l1, stop_between_steps
+from refine_lib.networks.registry import load_generator, save_generator
+from refine_lib.photos.pixels import to_pixels
+from refine_lib.scenes.strokes import stroke_masks
 from refine_lib.workshop.average import MovingAverage, clip_gradients
 from refine_lib.workshop.effect import as_model, fill_after_telea, measure
 from refine_lib.workshop.fast_training import forward_for_training
 from refine_lib.workshop.losses import Discriminator, feature_distance, penalty_at, told_by
+from refine_lib.workshop.muon import Muon, best_precision
 from refine_lib.workshop.recipes import RECIPES, Recipe
 from refine_lib.workshop.sheets import SIDE, PhotoSheets, Sheets
+from refine_lib.workshop.train_first import hole_and_known_l1, stop_between_steps
 from refine_lib.workshop.trials import header, unseen
 
 COUNTERS = ("step", "pictures", "seconds", "first_step", "discriminators_first_step")

@@ -13,9 +13,9 @@ import matplotlib.pyplot as plt
 import torch
 from safetensors import safe_open
 
-from refine_lib.masks import stroke_masks
 from refine_lib.networks import load_network
 from refine_lib.plots import made_with
+from refine_lib.scenes.strokes import stroke_masks
 from refine_lib.workshop.effect import SETTINGS, measure, strip
 from refine_lib.workshop.other_scenes import GENERATORS
 

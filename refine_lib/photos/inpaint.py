@@ -18,17 +18,17 @@ from tqdm.auto import tqdm
 
 from refine_lib.checks import check_integer, check_settings, check_smallest_scale
 from refine_lib.device import pick_device
+from refine_lib.fast.memory import AT_ONCE, Budget, available_memory, bytes_per_pixel
+from refine_lib.fast.speed import sped_up
 from refine_lib.masks import erode
-from refine_lib.memory import AT_ONCE, Budget, available_memory, bytes_per_pixel
 from refine_lib.networks import load_network, settings_for
-from refine_lib.photo_files import LeftOut, Photo, check_holds, check_output, read_hole, read_photo, write_photo
-from refine_lib.photos import to_image, to_pixels
-from refine_lib.probe import check_model, device_of
+from refine_lib.networks.probe import check_model, device_of
+from refine_lib.photos.files import LeftOut, Photo, check_holds, check_output, read_hole, read_photo, write_photo
+from refine_lib.photos.pixels import to_image, to_pixels
+from refine_lib.photos.windows import WINDOWS, plan_windows
 from refine_lib.pyramid import level_sizes
 from refine_lib.refine import NothingToRefine, multiscale_inpaint
-from refine_lib.speed import sped_up
-from refine_lib.steps import BAR, work_of
-from refine_lib.windows import WINDOWS, plan_windows
+from refine_lib.result import BAR, work_of
 
 KEPT = 70  # bytes a pixel that the results of a photo's windows hold: pictures and masks of all levels
 
@@ -61,7 +61,7 @@ class InpaintedPhoto:
     _photo: Photo = field(default=None, repr=False)
 
     def save(self, path, overwrite=False):
-        """Writes it with what was kept of the photo's file, as ``refine_lib.photo_files.write_photo`` does."""
+        """Writes it with what was kept of the photo's file, as ``refine_lib.photos.files.write_photo`` does."""
         write_photo(self.image, path, self._photo, overwrite)
         self.path = Path(path)
 
@@ -101,7 +101,7 @@ def inpaint_photo(
 
     The photo is turned upright as its EXIF data say. It may be RGB or grey of 8 bits, with a palette or transparency (what is
     filled is opaque), or grey of 16 bits. Pixels outside the hole come back bit for bit; a JPEG is compressed as it was. What
-    else a file says, and what of it is not kept (IPTC data for one), is told in ``refine_lib.photo_files.read_photo``.
+    else a file says, and what of it is not kept (IPTC data for one), is told in ``refine_lib.photos.files.read_photo``.
 
     Args:
         photo: a path, an opened file or a Pillow image: JPEG, PNG, TIFF or WebP; also GIF and BMP.

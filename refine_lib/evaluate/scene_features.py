@@ -1,7 +1,8 @@
 """A small feature network for drawn scenes: stands in where Inception and VGG, which FID and LPIPS are made of, cannot be had.
 
 What is measured with it is never called FID or LPIPS: it has seen drawn scenes only. It was trained to tell a scene's
-pattern, and what was done to a part of it (``refine_lib.train_features``). So it does not know the networks that it judges.
+pattern, and what was done to a part of it (the workshop's ``train_features``). So it does not know the networks that it
+judges.
 """
 
 from pathlib import Path
@@ -10,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
+
+from refine_lib.pyramid import downscale, resize
 
 WEIGHTS = Path(__file__).with_name("scene_features.safetensors")
 SIZE = 128  # px, to which pictures are brought
@@ -83,3 +86,11 @@ def load_scene_features(device="cpu"):
     network = SceneFeatures()
     network.load_state_dict(load_file(WEIGHTS))
     return network.eval().requires_grad_(False).to(device)
+
+
+def damaged(image, hole, kind):
+    """Pictures (B, 3, H, W), under the hole blurred (1), moved (2), replaced (3) or made noisy (4), by kind (B,)."""
+    blurred = resize(downscale(downscale(image)), image.shape[-2:])
+    others = [image, blurred, image.roll((9, 14), dims=(2, 3)), image.roll(1, dims=0), image + 0.15 * torch.randn_like(image)]
+    chosen = torch.stack(others).gather(0, kind.view(1, -1, 1, 1, 1).expand(1, *image.shape))[0]
+    return torch.where(hole > 0, chosen, image).clamp(0, 1)

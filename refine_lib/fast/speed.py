@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from refine_lib.featuremap import Featuremap
+from refine_lib.fast.frozen import factor_and_shift
+from refine_lib.fast.fused import FusedBlocks, FusedDecoder
 from refine_lib.loss import bounding_box, cropped
-from refine_lib.networks.frozen import factor_and_shift
-from refine_lib.networks.fused import FusedBlocks, FusedDecoder
+from refine_lib.networks.featuremap import Featuremap
 from refine_lib.networks.lama import FourierLayer, FourierUnit, JoinLocalAndGlobal, LamaGenerator
-from refine_lib.probe import small_picture
-from refine_lib.split import NamedSplitNetwork, SplitNetwork
+from refine_lib.networks.probe import small_picture
+from refine_lib.networks.split import NamedSplitNetwork, SplitNetwork
 
 _MADE = weakref.WeakKeyDictionary()  # what was made of a network is used again while its weights are the same
 

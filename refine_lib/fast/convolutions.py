@@ -9,7 +9,7 @@ import functools
 import torch
 import torch.nn.functional as F
 
-from refine_lib.networks.frozen import Frozen
+from refine_lib.fast.frozen import Frozen
 
 SMALL = 20480  # numbers in a map up to which torch takes its own convolution in place of oneDNN's ...
 TINY = 100  # ... which is the slower one for maps of more pixels than these

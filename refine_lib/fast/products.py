@@ -9,7 +9,7 @@ import functools
 import torch
 import torch.nn.functional as F
 
-from refine_lib.networks.frozen import Frozen
+from refine_lib.fast.frozen import Frozen
 
 LARGE = 2**15  # numbers in a map from which oneDNN's products in float32 pay, and those in half the bits
 

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from refine_lib.networks.convolutions import Convolution, TransposedConvolution
-from refine_lib.networks.frozen import Frozen, factor_and_shift, places, where, without_norm
+from refine_lib.fast.convolutions import Convolution, TransposedConvolution
+from refine_lib.fast.frozen import Frozen, factor_and_shift, places, where, without_norm
+from refine_lib.fast.spectral import FusedSpectral
 from refine_lib.networks.lama import FourierBlock
-from refine_lib.networks.spectral import FusedSpectral
 
 FEW = 48_000  # numbers in a map up to which torch's gradient of reflection padding is the faster one
 

@@ -1,4 +1,4 @@
-"""Measures a network on unseen pictures: ``python -m refine_lib.model_card``. Prints tables in Markdown.
+"""Measures a network on unseen pictures: ``python -m refine_lib.workshop.model_card``. Prints tables in Markdown.
 
 Pictures at several times the training size are filled in four ways: classically (biharmonic equation, scikit-image), with the
 smallest level enlarged, in one plain pass, and refined. The smallest level itself is measured too, at the training size.
@@ -12,32 +12,19 @@ import torch
 from tqdm.auto import tqdm
 
 from refine_lib.checks import LOSSES
-from refine_lib.masks import BRUSHES, stroke_masks
+from refine_lib.evaluate.methods import biharmonic
 from refine_lib.metrics import MEASURES, gain, interval, lead
 from refine_lib.networks import load_network
-from refine_lib.photos import BUILT_IN, load_photo
+from refine_lib.photos.pixels import BUILT_IN, load_photo
 from refine_lib.plots import compare_rows, made_with, zoom_on_hole
 from refine_lib.refine import multiscale_inpaint
 from refine_lib.scenes import Scenes
+from refine_lib.scenes.strokes import BRUSHES, stroke_masks
 
 # Where a photo shows something that the drawn scenes resemble: (photo, top, left, height, width) of a box, the hole.
 PLACES = {"sky": ("rocket", 20, 210, 100, 200), "table": ("coffee", 20, 460, 110, 110), "wall": ("astronaut", 15, 292, 110, 55)}
 WAYS = ("biharmonic", "enlarged", "plain", "refined")
 SMALL_WAYS = ("biharmonic, small", "network, small")
-
-
-def biharmonic(image, mask):
-    """Fills the hole with the smooth surface that continues its edge: the classical fill (scikit-image's).
-
-    Shape: (B, 3, H, W) in [0, 1] and (B, 1, H, W), 1 = hole -> (B, 3, H, W).
-    """
-    from skimage.restoration import inpaint_biharmonic  # with the notebooks' extras: the library does without it
-
-    pictures = [
-        inpaint_biharmonic(one.permute(1, 2, 0).numpy(), hole[0].numpy() > 0, split_into_regions=True, channel_axis=-1)
-        for one, hole in zip(image.cpu(), mask.cpu(), strict=True)
-    ]
-    return torch.stack([torch.from_numpy(p).permute(2, 0, 1) for p in pictures]).clamp(0, 1).to(image)
 
 
 @dataclass

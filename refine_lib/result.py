@@ -7,7 +7,7 @@ from functools import cached_property, partial
 import torch
 from tqdm.auto import tqdm
 
-from refine_lib.device import peak_memory
+from refine_lib.fast.process import peak_memory
 from refine_lib.masks import paste
 from refine_lib.pyramid import Level, resize
 

@@ -5,10 +5,10 @@ import warnings
 
 import torch
 
-from refine_lib.device import held_memory, return_free_memory, wish_for_freed_memory
-from refine_lib.memory import AT_ONCE, SCATTERED, available_memory, bytes_per_pixel, in_words
-from refine_lib.probe import device_of
-from refine_lib.speed import checkpointed, dealt_out, is_list_of_layers, sped_up
+from refine_lib.fast.memory import AT_ONCE, SCATTERED, available_memory, bytes_per_pixel, in_words
+from refine_lib.fast.process import held_memory, return_free_memory, wish_for_freed_memory
+from refine_lib.fast.speed import checkpointed, dealt_out, is_list_of_layers, sped_up
+from refine_lib.networks.probe import device_of
 
 SMALL = 512 * 512  # pixels, up to which nobody asks whether they fit ...
 ROOMY = 2**14  # ... where this many bytes are there for each (Big-LaMa took some 12,000 at 512 px)

@@ -20,7 +20,7 @@ import torch
 from scipy.ndimage import uniform_filter1d
 from torch.nn.functional import grid_sample
 
-from refine_lib.scenes import banks
+from refine_lib.workshop import banks
 
 # How much each material reflects of red, green and blue, in linear light, in relation to gray.
 MATERIALS = np.array(

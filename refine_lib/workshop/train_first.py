@@ -1,4 +1,4 @@
-"""Trains the embedded network from nothing, on pictures that the package draws: ``python -m refine_lib.train --minutes 50``.
+"""Trains the embedded network of the first edition: ``python -m refine_lib.workshop.train_first --minutes 50``.
 
 The loss is L1 in the hole plus 0.3 of L1 outside it. What is kept is a moving average of the weights.
 """
@@ -18,13 +18,14 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
 from refine_lib.device import pick_device
-from refine_lib.masks import paste, stroke_masks
+from refine_lib.masks import paste
 from refine_lib.metrics import pooled_l1
-from refine_lib.muon import Muon
 from refine_lib.networks.lama import LamaGenerator
-from refine_lib.networks.weights import save_generator
-from refine_lib.photos import to_pixels
+from refine_lib.networks.registry import save_generator
+from refine_lib.photos.pixels import to_pixels
 from refine_lib.scenes import random_scenes
+from refine_lib.scenes.strokes import stroke_masks
+from refine_lib.workshop.muon import Muon
 
 SEEDS_PER_RUN = 1_000_000_000  # seeds of this and above are the training's own: held-out scenes use smaller ones
 WATCHED_SEED = 999_000_000  # of the unseen pictures that a run is watched with

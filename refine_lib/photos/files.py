@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin
 from PIL.ExifTags import Base
 
-from refine_lib import exif
 from refine_lib.checks import SMALLEST_SIDE
-from refine_lib.photos import FORMATS, Unfit, is_file, name_of, opened, tags_of
+from refine_lib.photos import exif
+from refine_lib.photos.pixels import FORMATS, Unfit, is_file, name_of, opened, tags_of
 
 ENDINGS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
 LARGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}  # px

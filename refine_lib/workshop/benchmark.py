@@ -1,4 +1,4 @@
-"""What a refinement costs, beside the authors' code where there is a checkout: ``python -m refine_lib.benchmark``.
+"""What a refinement costs, beside the authors' code where there is a checkout: ``python -m refine_lib.workshop.benchmark``.
 
 Times are of runs in alternation in one process, so that a busy machine is as bad for the one as for the other. Memory is the
 most that a run takes beyond what was held before it; on a CPU that of a process of its own, after a small run that loads what
@@ -25,17 +25,18 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import conv_flop_count, flop_registry, shape_wrapper
 from tqdm.auto import tqdm
 
-from refine_lib.baseline import Baseline
-from refine_lib.device import describe, held_memory, peak_memory, pick_device, return_free_memory, wish_for_freed_memory
-from refine_lib.masks import stroke_masks
+from refine_lib.device import describe, pick_device
+from refine_lib.fast.process import held_memory, peak_memory, return_free_memory, wish_for_freed_memory
+from refine_lib.fast.speed import sped_up
 from refine_lib.networks import EMBEDDED
 from refine_lib.networks.lama import LamaGenerator
-from refine_lib.networks.weights import load_generator
+from refine_lib.networks.registry import load_generator
+from refine_lib.networks.split import split_network
 from refine_lib.pyramid import level_sizes
 from refine_lib.refine import multiscale_inpaint
 from refine_lib.scenes import random_scenes
-from refine_lib.speed import sped_up
-from refine_lib.split import split_network
+from refine_lib.scenes.strokes import stroke_masks
+from refine_lib.workshop.baseline import Baseline
 
 NETWORKS = {"mini-lama": 64, "lama-fourier": 512, "big-lama": 512}  # and the smallest scale; the large ones with random weights
 OURS, THEIRS, EXACT, MIXED, POLYAK = "refine_lib", "authors", "exact", "mixed", "polyak"
@@ -367,7 +368,17 @@ def _work_of(name, size, n_iters, device):
 
 def _peak_of(who, name, size, n_iters, device, baseline):
     """The most memory that a run takes beyond what was held before it, in bytes, in a process of its own."""
-    command = [sys.executable, "-m", "refine_lib.benchmark", "--network", name, "--sizes", size, "--n-iters", min(n_iters, 3)]
+    command = [
+        sys.executable,
+        "-m",
+        "refine_lib.workshop.benchmark",
+        "--network",
+        name,
+        "--sizes",
+        size,
+        "--n-iters",
+        min(n_iters, 3),
+    ]
     command += ["--device", device, "--peak-of", who] + (["--baseline", baseline] if baseline else [])
     run = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if run.returncode:

@@ -45,8 +45,8 @@ def plan_windows(hole, windows, context, smallest_scale, budget):
 
     Args:
         hole: (H, W), bool. What touches, be it at a corner, is one hole.
-        windows, context, smallest_scale: as in ``refine_lib.inpaint.inpaint_photo``.
-        budget: a ``refine_lib.memory.Budget``. Windows whose union it does not hold stay two.
+        windows, context, smallest_scale: as in ``refine_lib.photos.inpaint.inpaint_photo``.
+        budget: a ``refine_lib.fast.memory.Budget``. Windows whose union it does not hold stay two.
 
     Returns:
         A list of ``Window``; and (H, W), at each pixel of a hole the number of the window that fills it, else 0. A hole lies

@@ -1,4 +1,4 @@
-"""Runs a lesson without a screen: ``python -m refine_lib.lessons notebooks/00_quickstart.ipynb --figures figures``.
+"""Runs a lesson without a screen: ``python -m refine_lib.workshop.lessons notebooks/00_quickstart.ipynb --figures figures``.
 
 A cell with the tag ``figure:NAME`` leaves its picture as ``NAME.png``; the executed notebook becomes a page of HTML.
 """

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from refine_lib.featuremap import Featuremap, shapes_of
 from refine_lib.networks.aotgan import AOTGenerator
+from refine_lib.networks.featuremap import Featuremap, shapes_of
 from refine_lib.networks.lama import LamaGenerator
-from refine_lib.probe import alike, check_gradient, check_repeatable, small_featuremap, small_picture
-from refine_lib.record import record, tensors_in
+from refine_lib.networks.probe import alike, check_gradient, check_repeatable, small_featuremap, small_picture
+from refine_lib.networks.trace import record, tensors_in
 
 
 class SplitNetwork(nn.Module):

@@ -1,4 +1,4 @@
-"""Trains the embedded feature network from nothing: ``python -m refine_lib.train_features build/scene_features.safetensors``.
+"""Trains the embedded feature network: ``python -m refine_lib.workshop.train_features build/scene_features.safetensors``.
 
 It learns to tell the pattern of a drawn scene, and what was done to a part of it: nothing, blurred, moved, replaced by another
 scene, or made noisy; those are the ways in which a filled hole is wrong.
@@ -13,21 +13,12 @@ from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
 from refine_lib.device import describe, pick_device
-from refine_lib.masks import stroke_masks
-from refine_lib.networks.scene_features import DAMAGE, SIZE, SceneFeatures
-from refine_lib.pyramid import downscale, resize
+from refine_lib.evaluate.scene_features import DAMAGE, SIZE, SceneFeatures, damaged
 from refine_lib.scenes import Scenes
-from refine_lib.train import SEEDS_PER_RUN
+from refine_lib.scenes.strokes import stroke_masks
+from refine_lib.workshop.train_first import SEEDS_PER_RUN
 
 KINDS = ("thin", "medium", "thick")
-
-
-def damaged(image, hole, kind):
-    """Pictures (B, 3, H, W), under the hole blurred (1), moved (2), replaced (3) or made noisy (4), by kind (B,)."""
-    blurred = resize(downscale(downscale(image)), image.shape[-2:])
-    others = [image, blurred, image.roll((9, 14), dims=(2, 3)), image.roll(1, dims=0), image + 0.15 * torch.randn_like(image)]
-    chosen = torch.stack(others).gather(0, kind.view(1, -1, 1, 1, 1).expand(1, *image.shape))[0]
-    return torch.where(hole > 0, chosen, image).clamp(0, 1)
 
 
 def labelled_batch(batch, seed, device):

@@ -5,7 +5,7 @@ import weakref
 import torch
 
 from refine_lib.checks import dtype_name
-from refine_lib.featuremap import as_leaves, in_place_of
+from refine_lib.networks.featuremap import as_leaves, in_place_of
 
 _PASSED = weakref.WeakKeyDictionary()  # the fingerprints of networks that passed: they are not tried again while as they were
 

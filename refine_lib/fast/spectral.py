@@ -13,8 +13,8 @@ import math
 
 import torch
 
-from refine_lib.networks.frozen import Frozen, factor_and_shift, places, where, without_norm
-from refine_lib.networks.products import Product, rows_of, times
+from refine_lib.fast.frozen import Frozen, factor_and_shift, places, where, without_norm
+from refine_lib.fast.products import Product, rows_of, times
 
 SIDE = 32  # of a map, up to which products take less time than a Fourier transform ...
 LIGHT = 2**16  # ... if a unit has so few weights; they are there twice

@@ -1,4 +1,4 @@
-"""All that only a GPU can show, in one command, with a short table at its end: ``python -m refine_lib.on_gpu -o RESULTS``.
+"""All that only a GPU can show, in one command: ``python -m refine_lib.workshop.on_gpu -o RESULTS``; a table is at its end.
 
 The GPU tests, the benchmark of Big-LaMa up to 4096 px and every lesson in a Jupyter kernel that computes on CUDA alone.
 """
@@ -15,14 +15,14 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from refine_lib.baseline import Baseline
-from refine_lib.benchmark import EXACT, MIXED, NETWORKS, OURS, POLYAK, THEIRS, Machine, measure
 from refine_lib.device import describe, pick_device
 from refine_lib.networks.lama import LamaGenerator
 from refine_lib.pyramid import level_sizes
-from refine_lib.steps import work_of
+from refine_lib.result import work_of
+from refine_lib.workshop.baseline import Baseline
+from refine_lib.workshop.benchmark import EXACT, MIXED, NETWORKS, OURS, POLYAK, THEIRS, Machine, measure
 
-ROOT = Path(__file__).parent.parent  # of a clone, where tests and notebooks are
+ROOT = Path(__file__).parent.parent.parent  # of a clone, where tests and notebooks are
 NEEDED = ("pytest", "kornia", "ipykernel", "ipywidgets", "nbclient", "nbconvert")  # of the extras [lab,test]
 KERNEL = "refine-lib-one-device"
 GB = 2**30
@@ -118,7 +118,16 @@ def install_kernel(folder, device):
 
 def run_lesson(path, folder, environment):
     """Runs a lesson in the kernel of ``install_kernel``: a ``Finding``. What goes wrong stands in ``lesson_NAME.txt``."""
-    command = [sys.executable, "-m", "refine_lib.lessons", str(path), "--figures", str(folder / "figures"), "--kernel", KERNEL]
+    command = [
+        sys.executable,
+        "-m",
+        "refine_lib.workshop.lessons",
+        str(path),
+        "--figures",
+        str(folder / "figures"),
+        "--kernel",
+        KERNEL,
+    ]
     started = time.perf_counter()
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     said = f"{time.perf_counter() - started:.0f} s"

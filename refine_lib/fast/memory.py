@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from refine_lib.device import return_free_memory
-from refine_lib.featuremap import as_leaves
+from refine_lib.fast.process import return_free_memory
 from refine_lib.loss import Agreement
+from refine_lib.networks.featuremap import as_leaves
 
 SIDES = (128, 256)  # px, of the pictures that are measured
 PICTURES = 8  # numbers a pixel: the pyramid's pictures and masks, and the results
