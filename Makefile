@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
-.PHONY: help demo test unit killed browser notebooks figures table1 site lab app kernel train training training-stop training-status clean
+.PHONY: help demo test lint unit killed browser notebooks figures table1 site lab app kernel train training training-stop training-status clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -18,7 +18,13 @@ help:  ## this list
 demo: .venv/ready  ## the main job: the quickstart without a screen, its picture and its page into figures/
 	$(BIN)/python -m refine_lib.workshop.lessons notebooks/00_quickstart.ipynb --figures figures
 
-test: unit killed browser notebooks  ## all tests
+test: lint unit killed browser notebooks  ## all tests
+
+lint: .venv/ready  ## style, the order of the rooms, and types
+	$(BIN)/ruff check refine_lib tests
+	$(BIN)/ruff format --check refine_lib tests
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/basedpyright --level error
 
 unit: .venv/ready  ## the tests of the library
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser and not killed" -n 2

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from refine_lib.checks import LOSSES, OPTIMIZERS, SPEEDS
+from refine_lib.checks import LOSSES, SPEEDS
 from refine_lib.networks import load_network, settings_for
+from refine_lib.optimizers import OPTIMIZERS
 from refine_lib.photos.files import ENDINGS, LeftOut, check_output
 from refine_lib.photos.inpaint import check_request, inpaint_photo
 from refine_lib.photos.windows import WINDOWS

@@ -2,17 +2,17 @@
 
 import math
 import numbers
+from collections.abc import Collection
 
 import torch
 
-SMALLEST_SIDE = 16  # px: below, a LaMa generator's featuremap is too small to reflect its border
+SMALLEST_SIDE = 16  # pixels; below, a LaMa generator's featuremap is too small to reflect its border
 ROUNDING = 1e-4  # by which a resized picture may leave [0, 1]
-OPTIMIZERS = ("adam", "polyak")
 SPEEDS = ("auto", "exact", "mixed")
 LOSSES = ("paper", "code")
 
 
-def check_image_and_mask(image, mask):
+def check_image_and_mask(image: torch.Tensor, mask: torch.Tensor) -> None:
     """Raises unless image is (B, 3, H, W) in [0, 1] and mask (B, 1, H, W) of 0 and 1, alike in all else."""
     check_image(image)
     _check_tensor(mask, "mask", channels=1)
@@ -25,13 +25,13 @@ def check_image_and_mask(image, mask):
     _check_binary(mask)
 
 
-def check_mask(mask):
+def check_mask(mask: torch.Tensor) -> None:
     """Raises unless mask is a float tensor (B, 1, H, W) of 0 and 1."""
     _check_tensor(mask, "mask", channels=1, smallest=1)
     _check_binary(mask)
 
 
-def check_diameter(diameter):
+def check_diameter(diameter: int) -> None:
     """Raises unless diameter is a whole number of pixels."""
     check_integer(diameter, "diameter", "pixels, of the kernel")
 
@@ -45,7 +45,7 @@ def _check_binary(mask):
         raise ValueError(f"mask has values between {low:g} and {high:g}; {wanted}")
 
 
-def check_image(image):
+def check_image(image: torch.Tensor) -> None:
     """Raises unless image is a float tensor (B, 3, H, W) with values in [0, 1]."""
     _check_tensor(image, "image", channels=3)
     low, high = image.min().item(), image.max().item()
@@ -54,7 +54,7 @@ def check_image(image):
         raise ValueError(f"image has values between {low:g} and {high:g}; expected values in [0, 1]{hint}")
 
 
-def check_can_downscale(image):
+def check_can_downscale(image: torch.Tensor) -> None:
     """Raises unless image is a float tensor of four dimensions with sides that a 5x5 filter can reflect."""
     if not isinstance(image, torch.Tensor) or not image.is_floating_point():
         given = dtype_name(image.dtype) if isinstance(image, torch.Tensor) else type(image).__name__
@@ -63,7 +63,7 @@ def check_can_downscale(image):
         raise ValueError(f"image has shape {tuple(image.shape)}; expected (B, C, H, W), H and W at least 3")
 
 
-def check_smallest_scale(smallest_scale):
+def check_smallest_scale(smallest_scale: float) -> None:
     """Raises unless smallest_scale is a number of pixels that a network can work on."""
     if isinstance(smallest_scale, bool) or not isinstance(smallest_scale, numbers.Real):
         raise ValueError(f"smallest_scale is {smallest_scale!r}; expected a number of pixels")
@@ -72,33 +72,43 @@ def check_smallest_scale(smallest_scale):
         raise ValueError(f"smallest_scale is {smallest_scale!r}; {wanted}")
 
 
-def check_settings(lr, n_iters, erosion, loss, callback, optimizer="adam", early_stop=None, speed="auto"):
-    """Raises unless the settings of the optimisation are in range and the callback, if any, can be called."""
+def check_numbers(lr: float, n_iters: int, erosion: int, early_stop: float | None) -> None:
+    """Raises unless the numbers of an optimization are in range."""
     if not isinstance(lr, numbers.Real) or not 0 < lr < math.inf:
         raise ValueError(f"lr is {lr!r}; expected a learning rate above 0 (the paper's is 0.002)")
     check_integer(n_iters, "n_iters", "updates of the featuremap (the paper's is 15)")
     check_integer(erosion, "erosion", "pixels, the diameter of the kernel (the paper's is 15)")
-    if loss not in LOSSES:
-        raise ValueError(f"loss is {loss!r}; expected one of {', '.join(map(repr, LOSSES))}")
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback is a {type(callback).__name__}; expected a function of one argument, a Step")
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(f"optimizer is {optimizer!r}; expected one of {', '.join(map(repr, OPTIMIZERS))}")
     if early_stop is not None and (not isinstance(early_stop, numbers.Real) or not 0 <= early_stop < 1):
         raise ValueError(f"early_stop is {early_stop!r}; expected a share of the loss in [0, 1), or None")
-    if speed not in SPEEDS:
-        raise ValueError(f"speed is {speed!r}; expected one of {', '.join(map(repr, SPEEDS))}")
 
 
-def check_finite(loss, iteration, lr):
-    """Raises unless a loss is a number."""
-    if not math.isfinite(loss.item()):
+def check_choice(value: object, name: str, choices: Collection[str]) -> None:
+    """Raises unless value is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}")
+
+
+def check_callback(callback: object) -> None:
+    """Raises unless callback is None or can be called."""
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback is a {type(callback).__name__}; expected a function of one argument, a Step")
+
+
+def check_finite(losses: torch.Tensor, iteration: int, lr: float, wait: bool) -> None:
+    """Raises unless all losses are numbers.
+
+    Args:
+        losses: (B,).
+        iteration, lr: for the message.
+        wait: whether to look even where the losses are on a GPU, which means to wait for it.
+    """
+    if (wait or losses.device.type == "cpu") and not losses.isfinite().all():
         raise FloatingPointError(
             f"the loss is no longer finite in iteration {iteration}; lr is {lr}: with Adam, try a smaller one"
         )
 
 
-def check_inpainted_low_res(inpainted_low_res, image):
+def check_inpainted_low_res(inpainted_low_res: torch.Tensor, image: torch.Tensor) -> None:
     """Raises unless inpainted_low_res is an image of half the size, as ``downscale`` halves."""
     _check_tensor(inpainted_low_res, "inpainted_low_res", channels=3, smallest=1)  # any range: a network made it
     wanted = (image.shape[0], 3, image.shape[2] // 2, image.shape[3] // 2)
@@ -134,11 +144,11 @@ def _check_tensor(tensor, name, channels, smallest=SMALLEST_SIDE):
         raise ValueError(f"{name} has values that are not finite (nan or inf); expected numbers")
 
 
-def check_integer(value, name, what):
+def check_integer(value: int, name: str, what: str) -> None:
     """Raises unless value is a whole number of 0 or more."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
         raise ValueError(f"{name} is {value!r}; expected a whole number of 0 or more {what}")
 
 
-def dtype_name(dtype):
+def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")

@@ -5,7 +5,7 @@ import os
 import torch
 
 
-def pick_device(device=None):
+def pick_device(device: str | torch.device | None = None) -> torch.device:
     """The device to compute on.
 
     Args:
@@ -34,7 +34,7 @@ def pick_device(device=None):
     return asked
 
 
-def describe(device):
+def describe(device: str | torch.device) -> str:
     """A line for people: ``CPU, 2 threads, torch 2.13.0`` or ``NVIDIA H100 80GB HBM3 (cuda:0), torch 2.11.0``."""
     device = torch.device(device)
     version = f"torch {torch.__version__.partition('+')[0]}"

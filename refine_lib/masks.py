@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from refine_lib.checks import check_diameter, check_mask
 
 
-def erode(mask, diameter):
+def erode(mask: torch.Tensor, diameter: int) -> torch.Tensor:
     """Shrinks the holes of a mask with a circular kernel.
 
-    The kernel is the disc of OpenCV's ``MORPH_ELLIPSE``: row ``dy`` reaches ``round(sqrt(r**2 - dy**2))`` pixels to each
-    side, with ``r = (diameter - 1) // 2``. So an even diameter acts as the odd one below it: a kernel has a centre pixel.
+    The kernel is the disc of OpenCV's ``MORPH_ELLIPSE``. Row ``dy`` of it reaches ``round(sqrt(r**2 - dy**2))`` pixels to
+    each side, with ``r = (diameter - 1) // 2``. A kernel has a center pixel, so an even diameter acts as the odd one below it.
     What lies beyond the picture's border counts as hole: a hole is not eroded from there.
 
     Args:
@@ -24,6 +24,13 @@ def erode(mask, diameter):
     Raises:
         TypeError, ValueError: where an argument is not as above.
 
+    Example:
+        >>> import torch
+        >>> mask = torch.zeros(1, 1, 7, 7)
+        >>> mask[..., 1:6, 1:6] = 1
+        >>> int(mask.sum()), int(erode(mask, 3).sum())
+        (25, 9)
+
     Source: the mask in the loss of Algorithm 1, ``predict_and_refine``; there by 15 px, at the size of the smaller level.
     """
     check_mask(mask)
@@ -33,8 +40,8 @@ def erode(mask, diameter):
         return mask
 
     # A disc is a stack of rows. How many known pixels a row of it sees is a difference of two running sums, whatever its
-    # width, and rows as wide differ by a shift. That holds a few copies of the mask at a time, where an unfolded
-    # neighbourhood would hold diameter**2 of them, and costs as the radius, where a maximum over each row costs as its square.
+    # width. This holds a few copies of the mask at a time; an unfolded neighborhood would hold diameter**2 of them. It costs
+    # as much as the radius; a maximum over each row would cost as much as the radius squared.
     height, width = mask.shape[-2:]
     known = F.pad((mask == 0).int(), (radius + 1, radius))
     running = known.cumsum(-1, dtype=torch.int32)
@@ -48,9 +55,12 @@ def erode(mask, diameter):
     return (~reached).to(mask.dtype)
 
 
-def paste(prediction, image, mask):
+def paste(prediction: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """The prediction in the hole, the image everywhere else, bit for bit.
 
-    Shape: prediction and image (B, C, H, W), mask (B, 1, H, W), 1 = hole -> (B, C, H, W).
+    The prediction may have a network's padding at the right and the bottom, which is left out.
+
+    Shape: prediction (B, C, H + down, W + right), image (B, C, H, W), mask (B, 1, H, W), 1 = hole -> (B, C, H, W).
     """
-    return torch.where(mask > 0, prediction, image)
+    height, width = image.shape[-2:]
+    return torch.where(mask > 0, prediction[..., :height, :width], image)

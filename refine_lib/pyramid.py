@@ -1,7 +1,7 @@
 """The image pyramid: a picture and its hole at every size, from the network's training size up to the full size."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,16 +10,20 @@ import torch.nn.functional as F
 from refine_lib.checks import check_can_downscale, check_image_and_mask, check_smallest_scale
 
 
-def downscale(image):
+def downscale(image: torch.Tensor) -> torch.Tensor:
     """Halves an image: a Gaussian filter against aliasing (5x5, sigma 1), then bilinear interpolation.
 
-    Convention: the border is reflected, sizes are floored, ``align_corners=False``. It passes gradients on, since the loss
-    looks at the prediction through it.
+    Convention: the border is reflected, sizes are floored, ``align_corners=False``. It passes gradients on.
 
     Shape: (B, C, H, W) -> (B, C, H // 2, W // 2), H and W at least 3, of a floating dtype.
 
     Raises:
         TypeError, ValueError: where image is not as above.
+
+    Example:
+        >>> import torch
+        >>> downscale(torch.rand(1, 3, 65, 64)).shape
+        torch.Size([1, 3, 32, 32])
 
     Source: Algorithm 1, in ``build_pyramid`` and in the loss; the filter's size and sigma are those of the authors' code.
     """
@@ -27,7 +31,7 @@ def downscale(image):
     return resize(_blur(image), (image.shape[-2] // 2, image.shape[-1] // 2))
 
 
-def downscale_mask(mask):
+def downscale_mask(mask: torch.Tensor) -> torch.Tensor:
     """Halves a mask so that a hole never shrinks: a pixel that sees any of the hole through the filter is hole.
 
     Shape: (B, 1, H, W) -> (B, 1, H // 2, W // 2), 1 = hole.
@@ -37,17 +41,17 @@ def downscale_mask(mask):
     return (downscale(mask) > 1e-8).to(mask.dtype)
 
 
-def whole_hole(mask, size):
+def whole_hole(mask: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """Brings a mask to a smaller size, where a pixel is hole only if all that it covers is hole.
 
-    It is bilinear interpolation without a filter, the rule for the loss; compare ``downscale_mask``, the rule for the pyramid.
+    It is bilinear interpolation, unfiltered. This is the rule for the loss; ``downscale_mask`` is the rule for the pyramid.
 
     Shape: (B, 1, H, W) -> (B, 1, *size).
     """
     return (resize(mask, size) > 1 - 1e-6).to(mask.dtype)  # not == 1: in float32 the weights need not sum to 1 exactly
 
 
-def resize(image, size):
+def resize(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """Bilinear interpolation to a size, ``align_corners=False``, without a filter.
 
     Shape: (B, C, H, W) -> (B, C, *size).
@@ -55,7 +59,7 @@ def resize(image, size):
     return F.interpolate(image, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def downscale_matrix(n, part, like):
+def downscale_matrix(n: int, part: slice, like: torch.Tensor) -> tuple[torch.Tensor, slice]:
     """``downscale`` along one axis, as a matrix: ``rows @ image @ columns.T`` is ``downscale(image)``.
 
     Args:
@@ -87,8 +91,10 @@ def _gaussian(like, size=5, sigma=1.0):
 
 
 def _blur(image):
-    """The filter along rows, then along columns, as sums of pictures that are shifted: a convolution of so few channels takes
-    several times the memory and the time on a CPU."""
+    """The filter along rows, then along columns, as sums of shifted pictures.
+
+    A convolution of so few channels takes several times the memory and the time on a CPU.
+    """
     _, weights = _gaussian(image.new_empty(0, device="cpu"))
     seen = F.pad(image, [len(weights) // 2] * 4, mode="reflect")
     for dim in (3, 2):
@@ -108,25 +114,26 @@ class Level:
     mask: torch.Tensor
 
     @property
-    def size(self):
+    def size(self) -> tuple[int, int]:
         """(H, W) in pixels."""
-        return tuple(self.image.shape[-2:])
+        height, width = self.image.shape[-2:]
+        return height, width
 
     def __repr__(self):
         height, width = self.size
         return f"{type(self).__name__}({height} x {width} px, {self.mask.mean().item():.1%} hole)"
 
 
-class Pyramid(Sequence):
+class Pyramid(Sequence[Level]):
     """The levels of a picture, smallest first; ``pyramid[-1]`` is the picture itself."""
 
-    def __init__(self, levels):
+    def __init__(self, levels: Iterable[Level]):
         self._levels = tuple(levels)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index):  # pyright: ignore[reportIncompatibleMethodOverride]
         return self._levels[index]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._levels)
 
     def __repr__(self):
@@ -134,19 +141,18 @@ class Pyramid(Sequence):
         return "\n".join([f"Pyramid of {len(self)} level{'s' if len(self) > 1 else ''}, smallest first", *lines])
 
 
-def number_of_levels(height, width, smallest_scale=512):
+def number_of_levels(height: int, width: int, smallest_scale: float = 512) -> int:
     """1 + round(log2(short side / smallest_scale)), and at least 1."""
     return max(1, 1 + round(math.log2(min(height, width) / smallest_scale)))
 
 
-def level_sizes(height, width, smallest_scale=512):
+def level_sizes(height: int, width: int, smallest_scale: float = 512) -> list[tuple[int, int]]:
     """(H, W) of each level of the pyramid of a picture, smallest first, without building it."""
-    return [
-        (height >> halvings, width >> halvings) for halvings in reversed(range(number_of_levels(height, width, smallest_scale)))
-    ]
+    halvings = reversed(range(number_of_levels(height, width, smallest_scale)))
+    return [(height >> n, width >> n) for n in halvings]
 
 
-def build_pyramid(image, mask, smallest_scale=512):
+def build_pyramid(image: torch.Tensor, mask: torch.Tensor, smallest_scale: float = 512) -> Pyramid:
     """Halves a picture and its mask until the short side is about the network's training size.
 
     Args:
@@ -162,11 +168,19 @@ def build_pyramid(image, mask, smallest_scale=512):
     Raises:
         TypeError, ValueError: where an argument is not as above.
 
+    Example:
+        >>> from refine_lib import random_scenes, stroke_masks
+        >>> build_pyramid(random_scenes(256, seed=1), stroke_masks(256, seed=1), smallest_scale=64)
+        Pyramid of 3 levels, smallest first
+          0: Level(64 x 64 px, 23.2% hole)
+          1: Level(128 x 128 px, 18.6% hole)
+          2: Level(256 x 256 px, 16.5% hole)
+
     Source: Algorithm 1, ``build_pyramid``; the number of levels is the authors' code's, without its limit of 3.
     """
     check_image_and_mask(image, mask)
     check_smallest_scale(smallest_scale)
     levels = [Level(image, mask)]
-    for _ in range(number_of_levels(*image.shape[-2:], smallest_scale) - 1):
+    for _ in range(number_of_levels(*levels[0].size, smallest_scale) - 1):
         levels.append(Level(downscale(levels[-1].image), downscale_mask(levels[-1].mask)))
     return Pyramid(reversed(levels))

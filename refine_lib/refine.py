@@ -4,24 +4,23 @@ Kulshreshtha, Pugh, Jiddi, "Feature Refinement to Improve High Resolution Image 
 """
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
-from refine_lib.checks import (
-    check_finite,
-    check_image_and_mask,
-    check_inpainted_low_res,
-    check_settings,
-    check_smallest_scale,
-)
+from refine_lib import checks
 from refine_lib.fast.plans import Plans
-from refine_lib.loss import Agreement, known_l1
+from refine_lib.loss import Agreement
 from refine_lib.masks import erode, paste
 from refine_lib.networks.featuremap import as_leaves
 from refine_lib.networks.probe import check_model, device_of
-from refine_lib.optimizers import Polyak
+from refine_lib.networks.split import SplitNetwork
+from refine_lib.optimizers import OPTIMIZERS
 from refine_lib.pyramid import build_pyramid, resize, whole_hole
-from refine_lib.result import InpaintedLevel, Recorder, Result
+from refine_lib.result import InpaintedLevel, Recorder, Result, Step, why_nothing_was_refined
+
+Callback = Callable[[Step], Any]
 
 
 class NothingToRefine(UserWarning):
@@ -29,33 +28,33 @@ class NothingToRefine(UserWarning):
 
 
 def multiscale_inpaint(
-    image,
-    mask,
-    model,
-    smallest_scale=512,
-    n_iters=15,
-    lr=0.002,
-    erosion=15,
-    loss="paper",
-    callback=None,
-    progress=True,
-    optimizer="adam",
-    early_stop=None,
-    speed="auto",
-):
+    image: torch.Tensor,
+    mask: torch.Tensor,
+    model: SplitNetwork,
+    smallest_scale: float = 512,
+    n_iters: int = 15,
+    lr: float = 0.002,
+    erosion: int = 15,
+    loss: str = "paper",
+    callback: Callback | None = None,
+    progress: bool = True,
+    optimizer: str = "adam",
+    early_stop: float | None = None,
+    speed: str = "auto",
+) -> Result:
     """Fills a hole in a large picture: plainly at the smallest size, then refined at each size up to the full one.
 
     Args:
         image: (B, 3, H, W) in [0, 1], float32 or float64, H and W at least 16. What is in the hole is not looked at.
         mask: (B, 1, H, W), 1 = hole, 0 = known.
-        model: a split network, from ``load_network`` or ``split_network``; the computation runs on its device.
+        model: a split network, from ``load_network`` or ``split_network``. The computation runs on its device.
         smallest_scale: the size that the network was trained at, in pixels.
         n_iters: updates of the featuremap at each level.
         lr: learning rate of Adam; Polyak's steps have none.
         erosion: diameter in pixels by which the hole is eroded for the loss, at the size of the level below.
         loss: ``"paper"``, or ``"code"`` for the authors' code's term on known pixels beside it.
-        callback: called with a ``Step`` for each iteration. Returning False (anything false but None) stops the run, which
-            then returns what it has.
+        callback: called with a ``Step`` for each iteration. Where it returns False (anything false but None) the run stops,
+            and returns what it has.
         progress: whether to show a progress bar.
         optimizer: ``"adam"``, the paper's; or ``"polyak"``, which in 5 updates comes further than Adam in 15.
         early_stop: a level ends when its loss fell by less than this share of itself in two updates, e.g. 0.01; None: never.
@@ -73,26 +72,35 @@ def multiscale_inpaint(
         NothingToRefine: where there was nothing to refine.
         ShortOfMemory: where memory may not hold the run, or a GPU's did not.
 
+    Example:
+        >>> from refine_lib import load_network, multiscale_inpaint, random_scenes, stroke_masks
+        >>> image, mask = random_scenes(128, seed=1), stroke_masks(128, seed=1)
+        >>> result = multiscale_inpaint(image, mask, load_network("mini-lama"), smallest_scale=64, progress=False)
+        >>> result.image.shape, result.n_levels
+        (torch.Size([1, 3, 128, 128]), 2)
+
     Source: Algorithm 1, ``multiscale_inpaint``.
     """
-    check_image_and_mask(image, mask)
-    check_smallest_scale(smallest_scale)
+    checks.check_image_and_mask(image, mask)
+    checks.check_smallest_scale(smallest_scale)
     check_settings(lr, n_iters, erosion, loss, callback, optimizer, early_stop, speed)
     check_model(model, image.dtype)
     image, mask, device = image.detach(), mask.detach(), device_of(model, image.device)
     pyramid = build_pyramid(image.to(device), mask.to(device), smallest_scale)
-    recorder = Recorder(callback, [level.size for level in pyramid], n_iters, progress)
     plans = Plans(model, image, mask, speed, whole=loss == "code")
+    recorder = Recorder(callback, [level.size for level in pyramid], n_iters, progress)
     settings = dict(lr=lr, n_iters=n_iters, erosion=erosion, loss=loss, optimizer=optimizer, early_stop=early_stop)
 
-    levels, inpainted = [], None
+    levels: list[InpaintedLevel] = []
+    inpainted: torch.Tensor | None = None
     try:
-        for recorder.level, level in enumerate(pyramid if mask.any() else []):
+        for level in pyramid if mask.any() else []:
+            recorder.begin_level()
             if inpainted is None:
                 inpainted = plans.run(_plain, level.image, level.mask)
                 recorder.step(0, 0, None, inpainted, level.image, level.mask, "plain pass")
             else:
-                inpainted = plans.run(predict_and_refine, level.image, level.mask, inpainted, callback=recorder, **settings)
+                inpainted = plans.run(_predict_and_refine, level.image, level.mask, inpainted, recorder=recorder, **settings)
             if recorder.finished_level():
                 levels.append(InpaintedLevel(level.image, level.mask, inpainted.to(device)))
             if recorder.stopped:
@@ -107,88 +115,100 @@ def multiscale_inpaint(
 
     if recorder.stopped:  # what there is, enlarged where the run did not reach the full size
         inpainted = resize(recorder.latest(), image.shape[-2:])
-    elif inpainted is None:
-        inpainted = pyramid[-1].image.clone()
     result = Result(
-        image=paste(inpainted.to(image.device), image, mask),
+        image=image.clone() if inpainted is None else paste(inpainted.to(image.device), image, mask),
         mask=mask,
         levels=levels,
         steps=recorder.steps,
         n_levels=len(pyramid),
         speed=plans.words,
+        note=plans.note,
         stopped=recorder.stopped,
         _make_plain=lambda: plans.run(_plain, image, mask).to(image.device),
     )
-    explanation = _explain(result, mask, smallest_scale, erosion, loss)
-    if explanation and not result.stopped:
-        warnings.warn(explanation, NothingToRefine, stacklevel=2)
-    result.message, result.note = explanation, plans.note
+    result.message = why_nothing_was_refined(result, smallest_scale, erosion, loss)
+    if result.message and not result.stopped:
+        warnings.warn(result.message, NothingToRefine, stacklevel=2)
     return result
 
 
 def predict_and_refine(
-    image,
-    mask,
-    inpainted_low_res,
-    model,
-    lr=0.002,
-    n_iters=15,
-    erosion=15,
-    loss="paper",
-    callback=None,
-    optimizer="adam",
-    early_stop=None,
-):
-    """Fills a hole so that the picture, downscaled, agrees with the smaller one: by optimising the featuremap z.
+    image: torch.Tensor,
+    mask: torch.Tensor,
+    inpainted_low_res: torch.Tensor,
+    model: SplitNetwork,
+    lr: float = 0.002,
+    n_iters: int = 15,
+    erosion: int = 15,
+    loss: str = "paper",
+    callback: Callback | None = None,
+    optimizer: str = "adam",
+    early_stop: float | None = None,
+) -> torch.Tensor:
+    """Fills a hole so that the picture, downscaled, agrees with the smaller one: by optimizing the featuremap z.
 
     Args:
         image, mask, model, lr, n_iters, erosion, loss, callback, optimizer, early_stop: as in ``multiscale_inpaint``.
         inpainted_low_res: the filled picture of half the size, (B, 3, H // 2, W // 2).
 
     Returns:
-        The filled picture, (B, 3, H, W); pixels outside the hole are the image's, bit for bit. Where the eroded hole is
+        The filled picture, (B, 3, H, W). Pixels outside the hole are the image's, bit for bit. Where the eroded hole is
         empty there is nothing to match: the featuremap stays as the front made it.
+
+    Raises:
+        TypeError, ValueError: where an argument is not as above, before any work is done.
+        FloatingPointError: where the loss is no longer finite.
+
+    Example:
+        >>> from refine_lib import downscale, load_network, predict_and_refine, random_scenes, stroke_masks
+        >>> image, mask = random_scenes(128, seed=1), stroke_masks(128, seed=1)
+        >>> losses = []
+        >>> model, keep = load_network("mini-lama"), lambda step: losses.append(step.loss)
+        >>> filled = predict_and_refine(image, mask, downscale(image), model, lr=0.005, erosion=5, callback=keep)
+        >>> len(losses), losses[-1] < losses[0] / 2
+        (16, True)
 
     Source: Algorithm 1, ``predict_and_refine``.
     """
-    recorder = callback
-    if not isinstance(recorder, Recorder):  # called by itself: multiscale_inpaint, which passes its Recorder, has checked all
-        check_image_and_mask(image, mask)
-        check_settings(lr, n_iters, erosion, loss, callback, optimizer, early_stop)
-        check_inpainted_low_res(inpainted_low_res, image)
-        check_model(model, image.dtype, image.device)
-        recorder = Recorder(callback, [inpainted_low_res.shape[-2:], image.shape[-2:]], n_iters)
-        image, mask, inpainted_low_res = image.detach(), mask.detach(), inpainted_low_res.detach()
+    checks.check_image_and_mask(image, mask)
+    check_settings(lr, n_iters, erosion, loss, callback, optimizer, early_stop)
+    checks.check_inpainted_low_res(inpainted_low_res, image)
+    check_model(model, image.dtype, image.device)
+    recorder = Recorder(callback, [inpainted_low_res.shape[-2:], image.shape[-2:]], n_iters, level=1)
+    tensors = image.detach(), mask.detach(), inpainted_low_res.detach()
+    return _predict_and_refine(*tensors, model, recorder, lr, n_iters, erosion, loss, optimizer, early_stop)
 
-    height, width = image.shape[-2:]
+
+def _predict_and_refine(image, mask, inpainted_low_res, model, recorder, lr, n_iters, erosion, loss, optimizer, early_stop):
+    # Where to compare: inside the hole, away from its edge.
     eroded = erode(whole_hole(mask, inpainted_low_res.shape[-2:]), erosion)
-    agreement = Agreement(inpainted_low_res, eroded, (height, width))
-    if loss == "paper" and not agreement.possible:
-        n_iters = 0
+    agreement = Agreement(inpainted_low_res, eroded, image.shape[-2:], known=(image, mask) if loss == "code" else None)
+    n_iters = n_iters if agreement.moves_z else 0
 
-    reads_at_once = image.device.type == "cpu"  # elsewhere to read a number is to wait for the device
+    # What moves: z, from where the front puts it.
     with torch.no_grad():
         leaves, z = as_leaves(model.front(image, mask))
-    moves = torch.optim.Adam(leaves, lr=lr, fused=True) if optimizer == "adam" else Polyak(leaves, n_iters)
+    optimizer = OPTIMIZERS[optimizer](leaves, lr, n_iters)
+
     for iteration in range(n_iters + 1):
+        # How far the prediction, downscaled, is from the smaller picture; after the last update nobody needs a gradient.
         with torch.set_grad_enabled(iteration < n_iters):
-            with_padding = model.rear(z)
-            prediction = with_padding[..., :height, :width]
+            prediction = model.rear(z)
             losses = agreement(prediction)
-            if loss == "code":
-                losses = losses + known_l1(with_padding, image, mask)
             total = losses.sum()  # not a mean, so that no picture's step depends on its batch mates
-        if reads_at_once:
-            check_finite(total, iteration, lr)
+        recorder.step(iteration, n_iters, agreement.mean(losses), prediction.detach(), image, mask)
+        is_last = iteration == n_iters or recorder.ends_level(early_stop)
+        checks.check_finite(losses, iteration, lr, wait=is_last)
+        if is_last:
+            break
 
-        goes_on = recorder.step(iteration, n_iters, agreement.mean(losses), prediction.detach(), image, mask)
-        if not goes_on or iteration == n_iters or (early_stop is not None and recorder.settles(early_stop)):
-            check_finite(total, iteration, lr)
-            return paste(prediction.detach(), image, mask)
-
-        moves.zero_grad()
+        # One update of z.
+        optimizer.zero_grad()
         total.backward()
-        moves.step(losses.detach)
+        optimizer.step(losses.detach())
+
+    # The hole from the network, all else from the picture.
+    return paste(prediction.detach(), image, mask)
 
 
 @torch.no_grad()
@@ -196,25 +216,19 @@ def _plain(image, mask, model):
     return paste(model(image, mask), image, mask)
 
 
-def _explain(result, mask, smallest_scale, erosion, loss):
-    """A sentence on why nothing was refined, or the run was stopped; empty where all went its way."""
-    if result.stopped:
-        last = result.steps[-1]
-        return f"Stopped at level {last.level + 1} of {last.n_levels}, iteration {last.iteration} of {last.n_iters}."
-    if not mask.any():
-        return "The mask has no hole (no pixel is 1): the picture comes back as it is."
-    if result.n_levels == 1:
-        short_side = min(mask.shape[-2:])
-        return (
-            f"Nothing was refined: the short side, {short_side} px, is not much larger than smallest_scale,"
-            f" {smallest_scale} px, so there is one level and no smaller picture to agree with."
-            " A larger picture or a smaller smallest_scale would give more levels."
-        )
-    thin = [f"{level}" for level, losses in enumerate(result.losses, start=2) if not losses]
-    if thin:
-        what = "Nothing was refined" if loss == "paper" else "Nothing but the known pixels was matched"
-        return (
-            f"{what} at level {', '.join(thin)} of {result.n_levels}: eroded by {erosion} px, the hole is empty."
-            " A smaller erosion would leave something to match."
-        )
-    return ""
+def check_settings(
+    lr: float,
+    n_iters: int,
+    erosion: int,
+    loss: str,
+    callback: Callback | None,
+    optimizer: str = "adam",
+    early_stop: float | None = None,
+    speed: str = "auto",
+) -> None:
+    """Raises unless the settings of ``multiscale_inpaint`` are in range."""
+    checks.check_numbers(lr, n_iters, erosion, early_stop)
+    checks.check_callback(callback)
+    checks.check_choice(loss, "loss", checks.LOSSES)
+    checks.check_choice(optimizer, "optimizer", OPTIMIZERS)
+    checks.check_choice(speed, "speed", checks.SPEEDS)

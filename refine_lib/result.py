@@ -1,8 +1,10 @@
 """What a run tells and what it leaves: a ``Step`` for each iteration, and the ``Result``."""
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
@@ -12,7 +14,7 @@ from refine_lib.masks import paste
 from refine_lib.pyramid import Level, resize
 
 NOTHING_TO_MATCH = "nothing to match"
-SHOW_EVERY = 0.2  # s, between losses on the bar: on a GPU each is waited for
+SECONDS_BETWEEN_LOSSES = 0.2  # on the bar: on a GPU each is waited for
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"  # for tqdm
 
 
@@ -30,7 +32,7 @@ class Step:
             pictures of the batch that have a hole to match. None at the smallest level and where there is nothing to match.
             On a GPU to read it is to wait until the iteration is done.
         message: why there is no loss, else empty.
-        seconds: that this iteration took; on a GPU, where nobody waits for it, that it took to be launched.
+        seconds: that this iteration took. Nobody waits for a GPU, so there it is the time until the iteration was launched.
         peak_memory: the most memory held so far, in bytes (CUDA: tensors; CPU: the process).
     """
 
@@ -38,27 +40,27 @@ class Step:
     n_levels: int
     iteration: int
     n_iters: int
-    _loss: object = field(repr=False)  # a number, or a tensor of one, which is read when it is asked for; None for no loss
+    _loss: float | torch.Tensor | None = field(repr=False)  # a tensor of one number is read when it is asked for
     message: str
     seconds: float
     peak_memory: int
     _pictures: list = field(repr=False, compare=False)  # a function that makes it, or none when the callback is done
 
     @property
-    def loss(self):
+    def loss(self) -> float | None:
         if isinstance(self._loss, torch.Tensor):
             object.__setattr__(self, "_loss", self._loss.item())
-        return self._loss
+        return self._loss  # pyright: ignore[reportReturnType]
 
     @property
-    def in_short(self):
+    def in_short(self) -> str:
         """``level 2/3, loss 0.0312``, for a progress bar."""
         return f"level {self.level + 1}/{self.n_levels}" + (f", loss {self.loss:.4f}" if self.loss is not None else "")
 
-    def picture(self):
+    def picture(self) -> torch.Tensor:
         """The picture at this iteration, known pixels pasted: (B, 3, h, w) in the size of the level, without gradient.
 
-        Only while the callback runs, so that a run does not hold every picture: call it there and keep what it gives.
+        It is there only while the callback runs, so that a run does not hold every picture. Keep what this returns.
         """
         if not self._pictures:
             raise RuntimeError("this Step's picture is gone: call step.picture() in the callback and keep what it returns")
@@ -84,51 +86,52 @@ class Result:
     Attributes:
         image: the filled picture, (B, 3, H, W), in the input's dtype and on its device. Pixels outside the hole are the
             input's, bit for bit.
+        mask: the input's, (B, 1, H, W), 1 = hole.
         levels: for each level that was finished, smallest first, ``image``, ``mask`` and ``inpainted``.
         steps: every ``Step``, as the callback saw them.
+        n_levels: of the pyramid.
         message: a sentence where nothing was refined, in whole or at a level, or where the run was stopped; else empty.
         speed: what was done to make the run fast, in words.
         note: a sentence where memory did not hold the run as it was planned, or may not have; else empty.
         stopped: whether the callback or the keyboard stopped the run before its end.
-        mask: the input's, (B, 1, H, W), 1 = hole.
         plain: one plain pass at full size, pasted into the input; made when first asked for.
         enlarged: the smallest level's filled picture, enlarged and pasted into the input; made when first asked for.
     """
 
     image: torch.Tensor
     mask: torch.Tensor
-    levels: list
-    steps: list
+    levels: list[InpaintedLevel]
+    steps: list[Step]
     n_levels: int
     message: str = ""
     speed: str = ""
     note: str = ""
     stopped: bool = False
-    _make_plain: object = field(default=None, repr=False)
+    _make_plain: Callable[[], torch.Tensor] | None = field(default=None, repr=False)
 
     @cached_property
-    def plain(self):
+    def plain(self) -> torch.Tensor:
+        assert self._make_plain is not None
         return self._make_plain()
 
     @cached_property
-    def enlarged(self):
+    def enlarged(self) -> torch.Tensor:
         if not self.levels:
             return self.image
         small = self.levels[0].inpainted.to(self.image.device)
         return paste(resize(small, self.image.shape[-2:]), self.image, self.mask)
 
     @property
-    def losses(self):
+    def losses(self) -> list[list[float]]:
         """The losses of each refined level, coarse to fine: ``n_iters + 1`` floats, the last after the final update.
 
-        The list of a level with nothing to match is empty, that of a level at which the run was stopped is short, so is one
-        that ended early.
+        The list of a level with nothing to match is empty. That of a level that was stopped, or ended early, is short.
         """
         reached = max((step.level for step in self.steps), default=0)
         return [[s.loss for s in self.steps if s.level == level and s.loss is not None] for level in range(1, reached + 1)]
 
     @property
-    def seconds(self):
+    def seconds(self) -> float:
         """Of all iterations together."""
         return sum(step.seconds for step in self.steps)
 
@@ -144,74 +147,119 @@ class Result:
         return f"<Result: {self}>"
 
 
-def work_of(level_sizes, n_iters):
+def why_nothing_was_refined(result: Result, smallest_scale: float, erosion: int, loss: str) -> str:
+    """A sentence on why nothing was refined, or the run was stopped; empty where all went its way."""
+    if result.stopped:
+        last = result.steps[-1]
+        return f"Stopped at level {last.level + 1} of {last.n_levels}, iteration {last.iteration} of {last.n_iters}."
+    if not result.mask.any():
+        return "The mask has no hole (no pixel is 1): the picture comes back as it is."
+    if result.n_levels == 1:
+        return (
+            f"Nothing was refined: the short side, {min(result.mask.shape[-2:])} px, is not much larger than smallest_scale,"
+            f" {smallest_scale} px, so there is one level and no smaller picture to agree with."
+            " A larger picture or a smaller smallest_scale would give more levels."
+        )
+    thin = [f"{level}" for level, losses in enumerate(result.losses, start=2) if not losses]
+    if thin:
+        what = "Nothing was refined" if loss == "paper" else "Nothing but the known pixels was matched"
+        return (
+            f"{what} at level {', '.join(thin)} of {result.n_levels}: eroded by {erosion} px, the hole is empty."
+            " A smaller erosion would leave something to match."
+        )
+    return ""
+
+
+def work_of(level_sizes: Sequence[Sequence[int]], n_iters: int) -> list[int]:
     """The pixels that each level's passes go over: one pass at the smallest level, ``n_iters + 1`` at each other.
 
-    A pass costs as its pixels, so this tells what share of a run is done.
+    A pass costs as much as it has pixels, so this tells what share of a run is done.
     """
     smallest, *others = (height * width for height, width in level_sizes)
     return [smallest, *((n_iters + 1) * pixels for pixels in others)]
 
 
 class Recorder:
-    """Makes the Steps of a run, shows them to the callback and the progress bar, and keeps what a stopped run returns."""
+    """Makes the Steps of a run, shows them to the callback and the progress bar, and keeps what a stopped run returns.
 
-    def __init__(self, callback=None, level_sizes=((1, 1), (2, 2)), n_iters=15, progress=False):
+    Args:
+        callback, n_iters, progress: as in ``multiscale_inpaint``.
+        level_sizes: (H, W) of each level, smallest first.
+        level: at which the run is; -1 is before the first.
+    """
+
+    def __init__(
+        self,
+        callback: Callable[[Step], Any] | None,
+        level_sizes: Sequence[Sequence[int]],
+        n_iters: int,
+        progress: bool = False,
+        level: int = -1,
+    ):
         self.callback = callback
-        self.level, self.n_levels = len(level_sizes) - 1, len(level_sizes)
-        self.steps = []
-        self._latest = None  # makes the last picture that was whole
+        self.level, self.n_levels = level, len(level_sizes)
+        self.steps: list[Step] = []
         self.stopped = self.settled = False
+        self._latest: Callable[[], torch.Tensor] | None = None  # makes the last picture that was whole
         self._pixels = [height * width for height, width in level_sizes]
-        self._work = work_of(level_sizes, n_iters)  # what passes cost, so the bar tells the time left
+        self._work = work_of(level_sizes, n_iters)
         self._bar = tqdm(total=sum(self._work), desc="refining", bar_format=BAR, disable=not progress)
         self._last = time.perf_counter()
         self._shown = 0.0
 
-    def step(self, iteration, n_iters, loss, prediction, image, mask, message=""):
-        """Records an iteration. The picture is pasted, and the loss, a tensor, is read, only when somebody asks.
+    def begin_level(self) -> None:
+        """Goes on to the next level."""
+        self.level += 1
 
-        Returns:
-            Whether the run goes on.
-        """
+    def step(
+        self,
+        iteration: int,
+        n_iters: int,
+        loss: torch.Tensor | None,
+        prediction: torch.Tensor,
+        image: torch.Tensor,
+        mask: torch.Tensor,
+        message: str = "",
+    ) -> None:
+        """Records an iteration. The picture is pasted, and the loss is read, only when somebody asks."""
         if iteration == 0:  # a level may begin anew, where memory ran out
             self.steps = [step for step in self.steps if step.level < self.level]
             self.settled = False
             self._bar.update(sum(self._work[: self.level]) - self._bar.n)
         message = NOTHING_TO_MATCH if loss is None and not message else message
-        self._latest = partial(paste, prediction, *(t.to(prediction.device) for t in (image, mask)))
-        now = time.perf_counter()
+        self._latest = partial(paste, prediction, image.to(prediction.device), mask.to(prediction.device))
+        now, pictures = time.perf_counter(), [self._latest]
         where = self.level, self.n_levels, iteration, n_iters
-        pictures = [self._latest]
         self.steps.append(Step(*where, loss, message, now - self._last, peak_memory(image.device), pictures))
-        if now - self._shown > SHOW_EVERY and not self._bar.disable:
-            self._show()
+        if now - self._shown > SECONDS_BETWEEN_LOSSES and not self._bar.disable:
+            self._bar.set_postfix_str(self.steps[-1].in_short, refresh=False)
             self._shown = now
         self._bar.update(self._pixels[self.level])
         answer = None if self.callback is None else self.callback(self.steps[-1])
         self.stopped = answer is not None and not answer
         pictures.clear()
         self._last = time.perf_counter()
-        return not self.stopped
 
-    def settles(self, least_fall):
-        """Whether the loss fell by less than a share of itself in the last two updates; the level then ends."""
-        losses = [step.loss for step in self.steps[-3:] if step.level == self.level and step.loss is not None]
-        self.settled = len(losses) == 3 and not losses[-1] <= (1 - least_fall) * losses[0]
-        return self.settled
+    def ends_level(self, early_stop: float | None) -> bool:
+        """Whether the level ends with the last Step: the run was stopped, or the loss has settled.
 
-    def finished_level(self):
+        It has settled where it fell by less than the share ``early_stop`` of itself in the last two updates.
+        """
+        if early_stop is not None and not self.stopped:
+            losses = [step.loss for step in self.steps[-3:] if step.level == self.level and step.loss is not None]
+            self.settled = len(losses) == 3 and losses[-1] > (1 - early_stop) * losses[0]
+        return self.stopped or self.settled
+
+    def finished_level(self) -> bool:
         """Whether the last Step was the last of its level."""
         return self.settled or self.steps[-1].iteration == self.steps[-1].n_iters
 
-    def latest(self):
-        """The last picture that was whole; None where there is none yet."""
-        return None if self._latest is None else self._latest()
+    def latest(self) -> torch.Tensor:
+        """The last picture that was whole. There is one once there is a Step."""
+        assert self._latest is not None
+        return self._latest()
 
-    def _show(self):
-        self._bar.set_postfix_str(self.steps[-1].in_short, refresh=False)
-
-    def close(self):
+    def close(self) -> None:
         """Ends the progress bar."""
         self._bar.update(0 if self.stopped else self._bar.total - self._bar.n)
         self._bar.close()

@@ -55,33 +55,33 @@ def test_a_polyak_step_brings_a_linear_loss_to_zero_whatever_its_scale():
     for scale in (1e-3, 1.0, 1e4):
         z = torch.tensor([[3.0, 4.0], [1.0, 0.0]], dtype=torch.float64) * scale
         z.requires_grad_()
-        moves = Polyak([z], n_iters=4)
+        optimizer = Polyak([z], lr=None, n_iters=4)
         slope = torch.tensor([[1.0, 2.0], [0.5, 0.0]], dtype=torch.float64) / scale
         for wanted in (0.0, 0.0):
             losses = (z * slope).sum(dim=1)
-            moves.zero_grad()
+            optimizer.zero_grad()
             losses.sum().backward()
-            moves.step(losses.detach)
+            optimizer.step(losses.detach())
             assert (z * slope).sum(dim=1).abs().max() <= wanted + 1e-12
 
 
-def test_polyaks_steps_shrink_and_nothing_moves_without_a_loss():
+def test_polyaks_steps_shrink_and_nothing_optimizer_without_a_loss():
     z = torch.ones(1, 2, dtype=torch.float64, requires_grad=True)
-    moves, seen = Polyak([z], n_iters=4), []
+    optimizer, seen = Polyak([z], lr=None, n_iters=4), []
     for _ in range(4):
         z.grad, before = torch.tensor([[1.0, 0.0]], dtype=torch.float64), z.detach().clone()
-        moves.step(lambda: torch.ones(1, dtype=torch.float64))
+        optimizer.step(torch.ones(1, dtype=torch.float64))
         seen.append((before - z.detach())[0, 0].item())
     assert seen == pytest.approx([1, 0.75, 0.5, 0.25])
     z.grad = torch.zeros_like(z)
-    moves.step(lambda: torch.zeros(1, dtype=torch.float64))
+    optimizer.step(torch.zeros(1, dtype=torch.float64))
     assert z.isfinite().all()
 
 
 def test_no_polyak_step_is_longer_than_z():
     z = torch.tensor([[3.0, 4.0]], dtype=torch.float64, requires_grad=True)
     z.grad = torch.tensor([[1e-9, 0.0]], dtype=torch.float64)
-    Polyak([z], n_iters=4).step(lambda: torch.ones(1, dtype=torch.float64))
+    Polyak([z], lr=None, n_iters=4).step(torch.ones(1, dtype=torch.float64))
     assert z.tolist() == [[pytest.approx(-2.0), 4.0]]
 
 
@@ -105,10 +105,10 @@ def test_a_polyak_step_does_not_depend_on_batch_mates(tiny):
 def test_polyaks_steps_are_halved_where_the_loss_rose():
     z = torch.full((2, 1), 10, dtype=torch.float64, requires_grad=True)
     unused = torch.zeros(2, 1, requires_grad=True)  # without a gradient
-    moves = Polyak([z, unused], n_iters=4)
+    optimizer = Polyak([z, unused], lr=None, n_iters=4)
     for losses, wanted in (([1.0, 1.0], [1.0, 1.0]), ([2.0, 1.0], [0.75, 0.75]), ([1.0, 1.5], [0.25, 0.375])):
         z.grad, before = torch.ones_like(z), z.detach().clone()
-        moves.step(lambda losses=losses: torch.tensor(losses, dtype=torch.float64))
+        optimizer.step(torch.tensor(losses, dtype=torch.float64))
         assert (before - z.detach()).flatten().tolist() == pytest.approx(wanted)
 
 

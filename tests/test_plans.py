@@ -240,7 +240,7 @@ class OnAGpu(Plans):
 
     def run(self, compute, *tensors, **settings):
         def fails(*tensors, **settings):
-            if compute.__name__ == "predict_and_refine" and type(self).times:
+            if compute.__name__ == "_predict_and_refine" and type(self).times:
                 type(self).times -= 1
                 compute(*tensors, **{**settings, "n_iters": 1})  # so far it came
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
@@ -270,7 +270,7 @@ def test_where_a_gpus_memory_runs_out_the_next_plan_is_tried(local, monkeypatch,
 
 def test_memory_that_runs_out_on_the_cpu_is_not_tried_again(wide, monkeypatch):
     monkeypatch.setattr(
-        "refine_lib.refine.predict_and_refine", lambda *args, **kwargs: (_ for _ in ()).throw(torch.OutOfMemoryError)
+        "refine_lib.refine._predict_and_refine", lambda *args, **kwargs: (_ for _ in ()).throw(torch.OutOfMemoryError)
     )
     with pytest.raises(torch.OutOfMemoryError):
         multiscale_inpaint(*picture(64, 72, dtype=torch.float32), wide, **SETTINGS)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from refine_lib import build_pyramid, downscale, downscale_mask, erode, stroke_masks
 from refine_lib.pyramid import number_of_levels, whole_hole
-from refine_lib.scenes.strokes import BRUSHES
+from refine_lib.scenes.strokes import STROKES
 
 sides = st.integers(16, 90)
 seeds = st.integers(0, 2**16)
@@ -115,13 +115,13 @@ def test_a_pyramid_prints_itself():
     assert len(pyramid[:2]) == 2
 
 
-@pytest.mark.parametrize("kind", BRUSHES)
+@pytest.mark.parametrize("kind", STROKES)
 def test_stroke_masks_are_the_same_hole_at_every_size(kind):
     small, large = (stroke_masks(size, batch=8, seed=3, kind=kind) for size in (64, 256))
     assert torch.equal(stroke_masks(64, batch=8, seed=3, kind=kind), small)
     assert ((small == 0) | (small == 1)).all()
     shares = large.mean((1, 2, 3))
-    low, high = BRUSHES[kind].share
+    low, high = STROKES[kind].share
     assert (shares > 0.8 * low).all() and (shares < 1.2 * high).all()  # the limits hold at the size that they are judged at
     assert (torch.nn.functional.avg_pool2d(large, 4) - small).abs().mean() < 0.06
     assert stroke_masks((40, 60), kind=kind).shape == (1, 1, 40, 60)

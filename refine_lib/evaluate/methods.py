@@ -15,14 +15,14 @@ from pathlib import Path
 
 import torch
 
-from refine_lib.checks import check_settings, check_smallest_scale
+from refine_lib.checks import check_smallest_scale
 from refine_lib.evaluate.pictures import stamp_of
 from refine_lib.fast.plans import ShortOfMemory
 from refine_lib.masks import paste
 from refine_lib.networks import load_network, settings_for
 from refine_lib.photos.pixels import load_photo, to_image, to_pixels
 from refine_lib.pyramid import build_pyramid, resize
-from refine_lib.refine import NothingToRefine, multiscale_inpaint
+from refine_lib.refine import NothingToRefine, check_settings, multiscale_inpaint
 
 SETTINGS = ("smallest_scale", "n_iters", "lr", "erosion", "loss", "optimizer", "early_stop", "speed")  # of refined:NETWORK
 DEFAULTS = {name: inspect.signature(multiscale_inpaint).parameters[name].default for name in SETTINGS}

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from refine_lib.checks import check_integer, check_settings, check_smallest_scale
+from refine_lib.checks import check_integer, check_smallest_scale
 from refine_lib.device import pick_device
 from refine_lib.fast.memory import AT_ONCE, Budget, available_memory, bytes_per_pixel
 from refine_lib.fast.speed import sped_up
@@ -27,7 +27,7 @@ from refine_lib.photos.files import LeftOut, Photo, check_holds, check_output, r
 from refine_lib.photos.pixels import to_image, to_pixels
 from refine_lib.photos.windows import WINDOWS, plan_windows
 from refine_lib.pyramid import level_sizes
-from refine_lib.refine import NothingToRefine, multiscale_inpaint
+from refine_lib.refine import NothingToRefine, check_settings, multiscale_inpaint
 from refine_lib.result import BAR, work_of
 
 KEPT = 70  # bytes a pixel that the results of a photo's windows hold: pictures and masks of all levels

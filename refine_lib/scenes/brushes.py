@@ -15,7 +15,7 @@ LARGEST_SHARE = 0.5  # of the picture; a larger hole is drawn again
 class Strokes:
     """Chains of 1 to 5 straight segments: how many, and how long and wide a segment is, in pixels of a 512 px picture."""
 
-    count: tuple  # fewest and most
+    count: tuple[int, int]  # fewest and most
     longest: int  # a segment is 10 + U[0, longest) long
     widest: int  # and 5 + U[0, widest) wide
 
@@ -24,8 +24,8 @@ class Strokes:
 class Boxes:
     """Upright boxes: how many, their sides, and how far they stay from the picture's edge, in pixels of a 512 px picture."""
 
-    count: tuple
-    side: tuple  # from the first to one below the second
+    count: tuple[int, int]
+    side: tuple[int, int]  # from the first to one below the second
     margin: int
 
 
@@ -38,7 +38,7 @@ KINDS = {
 STROKES_TO_BOXES = (1, 0.3)
 
 
-def brush_mask(kind, size, seed, device="cpu"):
+def brush_mask(kind: str, size: int | tuple[int, int], seed: int, device: str | torch.device = "cpu") -> torch.Tensor:
     """A random hole of a kind, the same for the same seed at every size and on every machine.
 
     Args:
@@ -76,7 +76,7 @@ def brush_mask(kind, size, seed, device="cpu"):
             return torch.from_numpy(_drawn(shapes, height, width, scale)).float()[None, None].to(device)
 
 
-def seed_of(*words):
+def seed_of(*words: object) -> int:
     """A seed for ``brush_mask`` from numbers and names: that of a picture's hole, whatever other pictures there are."""
     return zlib.crc32("/".join(map(str, words)).encode())
 

@@ -63,7 +63,7 @@ class PatternScenes:
     there: torch.Tensor  # (B, 3), 1 where the plane is drawn at all
 
     @classmethod
-    def random(cls, batch=1, seed=0):
+    def random(cls, batch: int = 1, seed: int = 0) -> "PatternScenes":
         """Draws scenes at random; the random numbers come from the CPU, so that a seed is the same scenes on every device."""
         generator = torch.Generator().manual_seed(seed)
 
@@ -109,11 +109,11 @@ class PatternScenes:
             there=(torch.arange(N_PLANES) < n_planes).float(),
         )
 
-    def __getitem__(self, these):
+    def __getitem__(self, these: slice) -> "PatternScenes":
         """The scenes of a slice."""
         return _some_of(self, these)
 
-    def draw(self, size, device="cpu"):
+    def draw(self, size: int, device: str | torch.device = "cpu") -> torch.Tensor:
         """Draws the pictures at a resolution: float32 images (B, 3, size, size) in [0, 1].
 
         Args:
@@ -136,7 +136,7 @@ class PatternScenes:
         return pictures.clamp(0, 1)
 
 
-def random_patterns(size, batch=1, seed=0, device="cpu"):
+def random_patterns(size: int, batch: int = 1, seed: int = 0, device: str | torch.device = "cpu") -> torch.Tensor:
     """Pictures (B, 3, size, size) in [0, 1] of the wider world that a seed gives; the same scenes at every size."""
     return PatternScenes.random(batch, seed).draw(size, device)
 

@@ -1,4 +1,4 @@
-"""Holes drawn with a brush: quick random strokes, for lessons, training and tests."""
+"""Random strokes as holes, quickly drawn: for lessons, training and tests. ``brushes`` has the holes of the paper's tables."""
 
 import math
 from dataclasses import dataclass
@@ -7,23 +7,25 @@ import torch
 
 
 @dataclass(frozen=True)
-class Brush:
+class StrokeKind:
     """How holes of one kind are drawn. Lengths are shares of the picture's side."""
 
     n_chains: int  # of strokes to a mask
-    width: tuple  # smallest and largest of a stroke
-    share: tuple  # smallest and largest share of the picture that the hole covers; others are drawn again
+    width: tuple[float, float]  # smallest and largest of a stroke
+    share: tuple[float, float]  # smallest and largest share of the picture that the hole covers; others are drawn again
 
 
-BRUSHES = {
-    "thin": Brush(n_chains=6, width=(0.02, 0.05), share=(0.03, 0.35)),
-    "medium": Brush(n_chains=3, width=(0.06, 0.12), share=(0.05, 0.45)),
-    "thick": Brush(n_chains=1, width=(0.14, 0.34), share=(0.05, 0.45)),
+STROKES = {
+    "thin": StrokeKind(n_chains=6, width=(0.02, 0.05), share=(0.03, 0.35)),
+    "medium": StrokeKind(n_chains=3, width=(0.06, 0.12), share=(0.05, 0.45)),
+    "thick": StrokeKind(n_chains=1, width=(0.14, 0.34), share=(0.05, 0.45)),
 }
 N_POINTS = 5  # of a chain
 
 
-def stroke_masks(size, batch=1, seed=0, kind="thick", device="cpu"):
+def stroke_masks(
+    size: int | tuple[int, int], batch: int = 1, seed: int = 0, kind: str = "thick", device: str | torch.device = "cpu"
+) -> torch.Tensor:
     """Draws brush strokes as holes: chains of one to four segments with round ends.
 
     The strokes live on the unit square, so that the same seed gives the same hole at every size.
@@ -32,7 +34,7 @@ def stroke_masks(size, batch=1, seed=0, kind="thick", device="cpu"):
         size: (H, W), or one number for a square, in pixels.
         batch: number of masks.
         seed: of the random numbers, which are drawn on the CPU: the same masks on every device.
-        kind: of ``BRUSHES``: ``"thin"`` (lines), ``"medium"`` or ``"thick"`` (what a person or a thing would leave).
+        kind: of ``STROKES``: ``"thin"`` (lines), ``"medium"`` or ``"thick"`` (what a person or a thing would leave).
         device: where the masks are made.
 
     Returns:
@@ -40,28 +42,33 @@ def stroke_masks(size, batch=1, seed=0, kind="thick", device="cpu"):
 
     Raises:
         ValueError: where there is no such kind.
+
+    Example:
+        >>> mask = stroke_masks(64, batch=2, seed=3)
+        >>> mask.shape, mask.unique().tolist()
+        (torch.Size([2, 1, 64, 64]), [0.0, 1.0])
     """
-    if kind not in BRUSHES:
-        raise ValueError(f"kind is {kind!r}; expected one of {', '.join(map(repr, BRUSHES))}")
+    if kind not in STROKES:
+        raise ValueError(f"kind is {kind!r}; expected one of {', '.join(map(repr, STROKES))}")
     height, width = (size, size) if isinstance(size, int) else size
-    brush = BRUSHES[kind]
+    style = STROKES[kind]
     generator = torch.Generator().manual_seed(seed)
-    points, widths = torch.empty(0, brush.n_chains, N_POINTS, 2), torch.empty(0)
+    points, widths = torch.empty(0, style.n_chains, N_POINTS, 2), torch.empty(0)
     while len(points) < batch:
-        drawn, drawn_widths = _random_strokes(batch, brush, generator)
-        cover = _rasterise(drawn, drawn_widths, 32, 32).mean(dim=(1, 2, 3))  # at one size, to accept the same at all sizes
-        fits = (cover >= brush.share[0]) & (cover <= brush.share[1])
+        drawn, drawn_widths = _random_strokes(batch, style, generator)
+        cover = _rasterize(drawn, drawn_widths, 32, 32).mean(dim=(1, 2, 3))  # at one size, to accept the same at all sizes
+        fits = (cover >= style.share[0]) & (cover <= style.share[1])
         points, widths = torch.cat([points, drawn[fits]]), torch.cat([widths, drawn_widths[fits]])
-    return _rasterise(points[:batch].to(device), widths[:batch].to(device), height, width)
+    return _rasterize(points[:batch].to(device), widths[:batch].to(device), height, width)
 
 
-def _random_strokes(batch, brush, generator):
+def _random_strokes(batch, style, generator):
     """Points (B, n_chains, N_POINTS, 2) of chains on the unit square and a width for each mask (B,); a chain may stop early."""
 
     def uniform(low, high, *shape):
         return low + (high - low) * torch.rand(*shape, generator=generator)
 
-    shape = (batch, brush.n_chains)
+    shape = (batch, style.n_chains)
     angle = uniform(0, 2 * math.pi, *shape, 1) + uniform(-1.2, 1.2, *shape, N_POINTS - 1).cumsum(2)
     length = uniform(0.1, 0.45, *shape, N_POINTS - 1)
     n_segments = torch.randint(1, N_POINTS, (*shape, 1), generator=generator)
@@ -69,10 +76,10 @@ def _random_strokes(batch, brush, generator):
     moves = length[..., None] * torch.stack([angle.cos(), angle.sin()], dim=-1)
     start = uniform(0.15, 0.85, *shape, 1, 2)
     points = torch.cat([start, start + moves.cumsum(2)], dim=2).clamp(0, 1)
-    return points, uniform(*brush.width, batch)
+    return points, uniform(*style.width, batch)
 
 
-def _rasterise(points, stroke_width, height, width):
+def _rasterize(points, stroke_width, height, width):
     """Masks (B, 1, H, W): the pixels whose centre is within half a stroke's width of a segment of a chain."""
     y = ((torch.arange(height, device=points.device) + 0.5) / height)[:, None]
     x = ((torch.arange(width, device=points.device) + 0.5) / width)[None, :]

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from refine_lib import __version__
 from refine_lib.device import describe
 from refine_lib.fast.process import release_idle_threads, return_free_memory
 from refine_lib.fast.speed import sped_up
@@ -27,7 +28,6 @@ from refine_lib.photos.pixels import to_pixels
 from refine_lib.pyramid import downscale, level_sizes
 from refine_lib.refine import NothingToRefine, multiscale_inpaint, predict_and_refine
 from refine_lib.result import work_of
-from refine_lib.version import __version__
 
 # The panel shows a run's message itself. Warnings that code outside the panel causes are not touched.
 warnings.filterwarnings("ignore", category=NothingToRefine, module=r"refine_lib\.widgets\.")

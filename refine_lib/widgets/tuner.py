@@ -8,10 +8,11 @@ from dataclasses import asdict
 from IPython import get_ipython
 from ipywidgets import VBox, Widget
 
-from refine_lib.checks import check_image_and_mask, check_settings, check_smallest_scale
+from refine_lib.checks import check_image_and_mask, check_smallest_scale
 from refine_lib.fast.process import release_idle_threads
 from refine_lib.networks.probe import check_model
 from refine_lib.photos.pixels import save_photo, to_image
+from refine_lib.refine import check_settings
 from refine_lib.widgets import draw
 from refine_lib.widgets.controls import Controls
 from refine_lib.widgets.display import Display

@@ -15,16 +15,16 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from tqdm.auto import tqdm
 
-from refine_lib.checks import check_settings, check_smallest_scale
+from refine_lib.checks import check_smallest_scale
 from refine_lib.metrics import fraction, l1
 from refine_lib.networks import load_network
 from refine_lib.networks.split import split_network
 from refine_lib.photos.pixels import to_image, to_pixels
 from refine_lib.plots import house_style, made_with, show_picture
 from refine_lib.plots.style import write_caption
-from refine_lib.refine import multiscale_inpaint
+from refine_lib.refine import check_settings, multiscale_inpaint
 from refine_lib.scenes import random_scenes
-from refine_lib.scenes.strokes import BRUSHES, stroke_masks
+from refine_lib.scenes.strokes import STROKES, stroke_masks
 from refine_lib.workshop.other_scenes import GENERATORS, photos
 
 SETTINGS = {"smallest_scale": 64, "lr": 0.005, "n_iters": 15, "erosion": 15}
@@ -274,7 +274,7 @@ def main():
                         help=f"{', '.join(DRAWN)}, or a folder of photos (default: simple busy)")  # fmt: skip
     parser.add_argument("--pictures", type=int, default=16, help="of each kind; of a folder at most (default: %(default)s)")
     parser.add_argument("--size", type=int, default=256, help="of the pictures, in pixels (default: %(default)s)")
-    parser.add_argument("--masks", choices=BRUSHES, default="thick", help="kind of holes (default: %(default)s)")
+    parser.add_argument("--masks", choices=STROKES, default="thick", help="kind of holes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=5, help="of scenes and holes (default: %(default)s)")
     parser.add_argument("--smallest-scale", type=int, default=SETTINGS["smallest_scale"], help="(default: %(default)s)")
     parser.add_argument("--lr", type=float, default=SETTINGS["lr"], help="of z (default: %(default)s)")

@@ -19,7 +19,7 @@ from refine_lib.photos.pixels import BUILT_IN, load_photo
 from refine_lib.plots import compare_rows, made_with, zoom_on_hole
 from refine_lib.refine import multiscale_inpaint
 from refine_lib.scenes import Scenes
-from refine_lib.scenes.strokes import BRUSHES, stroke_masks
+from refine_lib.scenes.strokes import STROKES, stroke_masks
 
 # Where a photo shows something that the drawn scenes resemble: (photo, top, left, height, width) of a box, the hole.
 PLACES = {"sky": ("rocket", 20, 210, 100, 200), "table": ("coffee", 20, 460, 110, 110), "wall": ("astronaut", 15, 292, 110, 55)}
@@ -188,7 +188,7 @@ def main():
     parser.add_argument("network", nargs="?", default="mini-lama", help="a name or a .safetensors (default: %(default)s)")
     parser.add_argument("--scenes", type=int, default=64, help="drawn scenes for each kind of hole (default: %(default)s)")
     parser.add_argument("--photos", type=int, default=0, help="holes for each of scikit-image's photos (default: %(default)s)")
-    parser.add_argument("--masks", nargs="+", choices=BRUSHES, default=["thick"], help="kinds of holes (default: thick)")
+    parser.add_argument("--masks", nargs="+", choices=STROKES, default=["thick"], help="kinds of holes (default: thick)")
     parser.add_argument("--size", type=int, default=64, help="the training size in pixels (default: %(default)s)")
     parser.add_argument("--times", type=int, default=4, help="scenes are this many times larger (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=7, help="of scenes and holes (default: %(default)s)")
