@@ -9,7 +9,7 @@ from refine_lib.scenes.patterns import random_patterns
 from refine_lib.workshop.losses import Discriminator, feature_distance, told_by, touched
 from refine_lib.workshop.recipes import Recipe
 from refine_lib.workshop.sheets import random_holes
-from refine_lib.workshop.train import Training, optimizers_of
+from refine_lib.workshop.training import Training, optimizers_of
 
 
 @pytest.fixture(scope="module")

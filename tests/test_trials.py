@@ -7,7 +7,7 @@ import torch
 
 from refine_lib.workshop import trials, worlds
 from refine_lib.workshop.recipes import Recipe
-from refine_lib.workshop.train import Training
+from refine_lib.workshop.training import Training
 
 SMALL = Recipe("patterns", ngf=4, n_blocks=1, batch=4)
 

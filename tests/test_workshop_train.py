@@ -14,6 +14,7 @@ import torch
 
 from refine_lib import load_network
 from refine_lib.workshop import service, train
+from refine_lib.workshop import training as trainings
 from refine_lib.workshop.recipes import RECIPES, Recipe
 from refine_lib.workshop.sheets import FIRST_SEED, SIDE, PhotoSheets, Sheets, random_holes
 
@@ -45,18 +46,18 @@ def test_a_run_that_was_stopped_gives_the_numbers_of_an_undisturbed_one(tmp_path
 
 def test_rates_are_the_recipes_whatever_the_state_was_trained_with(tmp_path):
     first = train.go_on(tmp_path / "first", ADVERSARIAL, steps=2)
-    slower = train.Training(ADVERSARIAL.changed(lr=0.001))
+    slower = trainings.Training(ADVERSARIAL.changed(lr=0.001))
     slower.go_on_from(first.state())
     slower.train_step(rate=0.5)
     for optimizers in (slower.optimizers, slower.discriminator_optimizers):
         assert [group["peak"] for one in optimizers for group in one.param_groups] == [0.001, 0.0001]
         rates = [group["lr"] for one in optimizers for group in one.param_groups]
-        assert rates == pytest.approx([0.001 * 0.5 * 3 / train.WARM_UP, 0.0001 * 0.5 * 3 / train.WARM_UP])
+        assert rates == pytest.approx([0.001 * 0.5 * 3 / trainings.WARM_UP, 0.0001 * 0.5 * 3 / trainings.WARM_UP])
 
 
 def test_a_penalized_step_moves_the_discriminator_as_its_gradient_says():
-    training = train.Training(ADVERSARIAL.changed(penalty=0.01, large=0))
-    twin = train.Training(ADVERSARIAL.changed(penalty=0.01, large=0))
+    training = trainings.Training(ADVERSARIAL.changed(penalty=0.01, large=0))
+    twin = trainings.Training(ADVERSARIAL.changed(penalty=0.01, large=0))
     for one in (training, twin):
         one.step = 8  # a step with a penalty
     for parameter in twin.discriminator.parameters():  # the same weights, in another memory format
@@ -101,13 +102,13 @@ def test_it_learns_and_an_annealed_copy_loads_while_the_state_stays(tmp_path):
     training = train.go_on(folder, SMALL, steps=150, watch_every=50)
     assert training.log[-1][4] < training.log[0][4] and (folder / "preview.png").exists()
     training.watch_at_4x(folder, n=3)
-    assert (folder / "effect.csv").read_text().splitlines()[0] == ",".join(train.EFFECT)
+    assert (folder / "effect.csv").read_text().splitlines()[0] == ",".join(trainings.EFFECT)
     assert training.effects[-1][2:5] == pytest.approx([0.2] * 3, abs=0.15)
     before = (folder / "state.ckpt").read_bytes()
     annealed = train.anneal(folder / "state.ckpt", 30, tmp_path / "net.safetensors")
     assert (folder / "state.ckpt").read_bytes() == before and annealed.step == 180
     model = load_network(tmp_path / "net.safetensors", device="cpu")
-    image, mask, _ = train.watched_pictures("patterns", training.sheets, n=8)
+    image, mask, _ = trainings.watched_pictures("patterns", training.sheets, n=8)
     hidden = torch.cat([image * (1 - mask), mask], dim=1)
     with torch.no_grad():
         assert torch.allclose(model(image, mask), annealed.average.network.eval()(hidden), atol=5e-3)  # half precision
@@ -116,12 +117,12 @@ def test_it_learns_and_an_annealed_copy_loads_while_the_state_stays(tmp_path):
 def test_a_run_starts_from_an_average_and_counts_on(tmp_path):
     first = train.go_on(tmp_path / "first", SMALL, steps=6)
     first.export(tmp_path / "average.safetensors")
-    second = train.Training(SMALL, start=tmp_path / "average.safetensors")
+    second = trainings.Training(SMALL, start=tmp_path / "average.safetensors")
     assert (second.step, second.pictures) == (6, 24)
     for (name, a), b in zip(first.average.network.state_dict().items(), second.network.state_dict().values(), strict=True):
         assert torch.allclose(a.float(), b.float(), rtol=1e-3, atol=1e-4), name
     second.train_step()
-    assert second.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.02 / train.WARM_UP)  # the rate rises again
+    assert second.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.02 / trainings.WARM_UP)  # the rate rises again
 
 
 def test_a_branch_goes_on_by_another_recipe(tmp_path):

@@ -10,6 +10,7 @@ import math
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
+from torch.nn.functional import grid_sample
 
 TILE = 256  # side of a texture, in texels; it repeats without a seam
 OUTLINE = 112  # side of an outline's map of distances, in texels
@@ -227,3 +228,15 @@ def _litter(light, mix, rng):
         light[at] += opacity * (rng.normal(0, 0.8) + bulge * (1 - far) + 0.4 * v / radius - light[at])
         mix[at] += opacity * (rng.normal() - mix[at])
     return light, mix
+
+
+def look_up(atlas, tile, x, y):
+    """Values (N, channels, H, W) of an atlas's tiles (N, 1, 1), at x and y (N, H, W), which run from 0 to 1 over a tile."""
+    side = atlas.shape[-1] - 2  # a tile has a rim of one texel, for the interpolation
+    number, height, width = x.shape
+    grid = torch.empty(1, number * height, width, 2)
+    to_unit = 2 / atlas.shape[-2]  # the sampler counts from -1 to 1
+    grid[..., 0] = (x * (2 * side / (side + 2)) + (2 / (side + 2) - 1)).flatten(0, 1)
+    grid[..., 1] = (y * (side * to_unit) + ((tile * (side + 2) + 1) * to_unit - 1)).flatten(0, 1)
+    values = grid_sample(atlas, grid, align_corners=False, padding_mode="border")
+    return values.view(atlas.shape[1], number, height, width).transpose(0, 1)

@@ -13,7 +13,7 @@ from refine_lib.masks import paste
 from refine_lib.networks.registry import load_generator
 from refine_lib.workshop.losses import Discriminator, penalty_at, told_by, touched
 from refine_lib.workshop.sheets import Sheets
-from refine_lib.workshop.train import gradients_of, optimizers_of
+from refine_lib.workshop.training import gradients_of, optimizers_of
 
 STEPS, UNSEEN = 300, 8  # batches of 16 pictures
 

@@ -17,10 +17,8 @@ import math
 
 import numpy as np
 import torch
-from scipy.ndimage import uniform_filter1d
-from torch.nn.functional import grid_sample
 
-from refine_lib.workshop import banks
+from refine_lib.workshop import banks, camera
 
 # How much each material reflects of red, green and blue, in linear light, in relation to gray.
 MATERIALS = np.array(
@@ -73,10 +71,10 @@ def _draw(size, rng, bank):
     picture = torch.zeros(3, size, size)
     for number, leaf in enumerate(_color(leaves, size, bank)):
         if number in blur_before:
-            picture = _blur(picture, blur_before[number])
+            picture = camera.blur(picture, blur_before[number])
         if leaf is not None:
-            _lay(picture, *leaf)
-    return _photograph(picture, rng, bank)
+            camera.lay(picture, *leaf)
+    return camera.photograph(picture, rng, bank)
 
 
 # --- The plan: which leaves there are, from the back to the front -------------------------------------------------------
@@ -273,7 +271,7 @@ def _color_some(leaves, left, top, side, size, bank):
     u, v = x * (cos / leaf["width"]) + y * (sin / leaf["width"]), y * (cos / leaf["height"]) - x * (sin / leaf["height"])
     atlas = banks.outlines(bank)
     on_map = [(part / (2 * banks.REACH) + 0.5).clamp_(0, 1) for part in (u, v)]
-    inside = _look_up(atlas, leaf["outline"], *on_map)[:, 0]
+    inside = banks.look_up(atlas, leaf["outline"], *on_map)[:, 0]
     distance = inside * (leaf["width"] * leaf["height"]).sqrt()
 
     # The texture, seen at a slant.
@@ -286,7 +284,7 @@ def _color_some(leaves, left, top, side, size, bank):
         along, across = along / farness, across / farness
     atlas = banks.textures(bank)
     along, across = (part + (leaves["texture_at"][:, i, None, None] + 64) for i, part in enumerate((along, across)))
-    light, mix = _look_up(atlas, leaf["texture"], along.frac_(), across.frac_()).unbind(1)
+    light, mix = banks.look_up(atlas, leaf["texture"], along.frac_(), across.frac_()).unbind(1)
 
     # The color: two mixed by the texture, then lit.
     light = light * leaf["contrast"]
@@ -308,68 +306,3 @@ def _color_some(leaves, left, top, side, size, bank):
     ]
     shadows_at = leaves["shadow_at"].round().int() * (side < size)  # in a patch of the whole picture they have no room to move
     return colors, opacity, shadows, shadows_at.tolist()
-
-
-def _look_up(atlas, tile, x, y):
-    """Values (N, channels, H, W) of an atlas's tiles (N, 1, 1), at x and y (N, H, W), which run from 0 to 1 over a tile."""
-    side = atlas.shape[-1] - 2  # a tile has a rim of one texel, for the interpolation
-    number, height, width = x.shape
-    grid = torch.empty(1, number * height, width, 2)
-    to_unit = 2 / atlas.shape[-2]  # the sampler counts from -1 to 1
-    grid[..., 0] = (x * (2 * side / (side + 2)) + (2 / (side + 2) - 1)).flatten(0, 1)
-    grid[..., 1] = (y * (side * to_unit) + ((tile * (side + 2) + 1) * to_unit - 1)).flatten(0, 1)
-    values = grid_sample(atlas, grid, align_corners=False, padding_mode="border")
-    return values.view(atlas.shape[1], number, height, width).transpose(0, 1)
-
-
-def _lay(picture, colors, opacity, shadow, shadow_at, left, top):
-    """Lays a colored leaf (3, h, w) of an opacity (h, w) on the picture, in place, after its shadow (h, w) has fallen."""
-    if shadow is not None:
-        under, (its_part,) = _overlap(picture, left + shadow_at[0], top + shadow_at[1], shadow)
-        under.mul_(its_part)
-    under, (its_colors, its_opacity) = _overlap(picture, left, top, colors, opacity)
-    under.lerp_(its_colors, its_opacity.expand_as(its_colors))
-
-
-def _overlap(picture, left, top, *patches):
-    """The part of the picture that patches at left and top cover, and the parts of the patches that lie in it: views."""
-    size, side = picture.shape[-1], patches[0].shape[-1]
-    rows = slice(min(max(top, 0), size), max(min(top + side, size), 0))
-    columns = slice(min(max(left, 0), size), max(min(left + side, size), 0))
-    its_rows = slice(rows.start - top, max(rows.stop, rows.start) - top)
-    its_columns = slice(columns.start - left, max(columns.stop, columns.start) - left)
-    return picture[:, rows, columns], [patch[..., its_rows, its_columns] for patch in patches]
-
-
-def _blur(picture, sigma):
-    """The picture, out of focus: two boxes whose variances add up to sigma squared."""
-    width = 2 * round((math.sqrt(6 * sigma**2 + 1) - 1) / 2) + 1
-    blurred = picture.numpy()
-    for axis in (1, 2, 1, 2):
-        blurred = uniform_filter1d(blurred, width, axis=axis, mode="nearest")
-    return torch.from_numpy(blurred)
-
-
-def _photograph(picture, rng, bank):
-    """The photo (3, size, size) in [0, 1] of linear light: uneven light, vignette, exposure, tone curve and noise."""
-    size = picture.shape[-1]
-    steps = (torch.arange(size) + 0.5) / size - 0.5
-    across, down = steps[None, :], steps[:, None]
-    light = 1 + rng.normal(0, 0.25) * across + rng.normal(0, 0.25) * down
-    light = light - rng.uniform(0, 0.8) * (rng.random() < 0.5) * (across**2 + down**2)
-    if rng.random() < 0.3:  # sun through a canopy, or clouds
-        atlas, kinds = banks.textures(bank), banks.TEXTURE_RANGES
-        u, v = ((part * rng.uniform(0.1, 0.4) + 1 + rng.random()) % 1 for part in (across, down))
-        u, v = u.expand(1, size, size), v.expand(1, size, size)
-        patches = _look_up(atlas, torch.tensor([[[rng.integers(*kinds["noise"])]]]), u, v)[0, 0]
-        light = light * (1 + rng.uniform(0.05, 0.3) * patches)
-    picture = picture * light.clamp(min=0.15)
-
-    # Exposed for the mean; the brightest parts roll off. A root is the display's gamma, near enough.
-    picture = picture * (math.exp(rng.normal(-1.35, 0.35)) / float(picture.numpy().mean()))  # torch's depends on the threads
-    white = rng.uniform(1.5, 4)
-    picture = (picture * (1 + picture / white**2) * 1.25 / (1 + picture)).clamp_(0, 1).sqrt_()
-    contrast = rng.uniform(0, 0.7)
-    picture = picture.lerp(picture * picture * (3 - 2 * picture), contrast)
-    noise = abs(rng.normal(0, 0.01))
-    return picture.add_(torch.from_numpy(rng.standard_normal(picture.shape, np.float32)), alpha=noise).clamp_(0, 1)

@@ -172,7 +172,7 @@ def renew(name):
     """
     import torch
 
-    from refine_lib.workshop.train import Training, write_whole
+    from refine_lib.workshop.training import Training, write_whole
 
     folder = folder_of(name)
     with locked(folder):
@@ -197,7 +197,7 @@ def keep(name):
     import torch
 
     from refine_lib.workshop.recipes import Recipe
-    from refine_lib.workshop.train import Training
+    from refine_lib.workshop.training import Training
 
     state = torch.load(folder_of(name) / "state.ckpt", weights_only=True)
     training = Training(Recipe(**state["recipe"]))
