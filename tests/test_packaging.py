@@ -12,6 +12,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
+import refine_lib
+
 README = (ROOT / "README.md").read_text()
 PINS = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
 
@@ -49,7 +51,7 @@ def test_the_top_of_the_repository_is_the_agreed_one():
     if tracked.returncode:
         pytest.skip("not a git checkout")
     allowed = {"notebooks", "refine_lib", "tests", "figures", "README.md", "environment.yml"}
-    allowed |= {"pyproject.toml", "Makefile", "constraints.txt", "LICENSE"}
+    allowed |= {"pyproject.toml", "Makefile", "constraints.txt", "LICENSE", "CONTRIBUTING.md", "CITATION.cff", "CHANGELOG.md"}
     top = {line.partition("/")[0] for line in tracked.stdout.splitlines()}
     assert {name for name in top if not name.startswith(".")} <= allowed
 
@@ -100,3 +102,28 @@ def test_the_library_loads_without_the_notebooks_extras():
     hide = "import sys; sys.modules.update(dict.fromkeys({!r}, None)); import refine_lib; refine_lib.load_network(device='cpu')"
     run = subprocess.run([sys.executable, "-c", hide.format(extras)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+def test_what_contributing_names_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"\bmake (\w+)", text):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    assert all((ROOT / path).exists() for path in re.findall(r"`(refine_lib/[\w/.]+\.\w+|tests/\w+)`", text))
+    rooms = {path.parent.name for path in (ROOT / "refine_lib").glob("*/__init__.py")}
+    assert set(re.findall(r"^\| `(\w+)/`", text, re.MULTILINE)) == rooms
+
+
+def test_the_hall_and_the_files_are_small():
+    hall = list((ROOT / "refine_lib").glob("*.py"))
+    assert len(hall) <= 13
+    long = {path.name: n for path in (ROOT / "refine_lib").rglob("*.py") if (n := len(path.read_text().splitlines())) > 350}
+    assert not long
+
+
+def test_the_citation_and_the_changes_know_the_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "refine_lib.__version__"}
+    assert citation["version"] == refine_lib.__version__ and citation["license"] == project["project"]["license"]
+    assert f"## {refine_lib.__version__}" in (ROOT / "CHANGELOG.md").read_text()
