@@ -269,7 +269,7 @@ def _check_followed(model):
         if wanted.isfinite().all() and not alike(found / scale, wanted / scale):
             raise ValueError(
                 "the cut network has another gradient than the whole one: what the network does cannot be followed. Look behind"
-                " the cut for TorchScript, vmap, hooks on gradients, or a Function whose apply was given another name"
+                " the cut for TorchScript, vmap, or hooks on gradients"
             )
 
 
