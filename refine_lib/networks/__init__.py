@@ -2,15 +2,22 @@
 
 from pathlib import Path
 
+import torch
+
 from refine_lib.device import pick_device
-from refine_lib.networks.published import PUBLISHED, published_generator
-from refine_lib.networks.registry import load_generator
-from refine_lib.networks.split import split_network
+from refine_lib.networks.published import published_generator
+from refine_lib.networks.registry import WEIGHTS, Weights, load_generator
+from refine_lib.networks.split import SplitNetwork, split_network
 
-EMBEDDED = {name: Path(__file__).with_name(f"{name.replace('-', '_')}.safetensors") for name in ("mini-lama", "mini-conv")}
+# Each registers its kind of network. A new kind is named here.
+from refine_lib.networks import lama, aotgan  # noqa: F401  # isort: skip
+
+EMBEDDED = {name: weights.path for name, weights in WEIGHTS.items() if weights.path}
 
 
-def load_network(name_or_path="mini-lama", device=None, progress=True):
+def load_network(
+    name_or_path: str | Path = "mini-lama", device: torch.device | str | None = None, progress: bool = True
+) -> SplitNetwork:
     """Loads a network, split and ready for ``multiscale_inpaint``.
 
     Args:
@@ -34,18 +41,20 @@ def load_network(name_or_path="mini-lama", device=None, progress=True):
         RuntimeError: where the device is missing.
     """
     device = pick_device(device)
-    path = EMBEDDED.get(str(name_or_path), Path(name_or_path))
-    if isinstance(name_or_path, str) and name_or_path in PUBLISHED:
-        path = published_generator(name_or_path, progress)
+    weights = WEIGHTS.get(name_or_path) if isinstance(name_or_path, str) else None
+    path = Path(name_or_path)
+    if weights is not None:
+        path = weights.path or published_generator(str(name_or_path), progress)
     if not path.exists():
-        known = ", ".join(map(repr, (*EMBEDDED, *PUBLISHED)))
+        known = ", ".join(map(repr, WEIGHTS))
         raise FileNotFoundError(f"name_or_path is {str(name_or_path)!r}; expected {known} or the path of a file of weights")
     return split_network(load_generator(path).to(device))
 
 
-def settings_for(name_or_path):
+def settings_for(name_or_path: object) -> dict[str, float]:
     """The settings of ``multiscale_inpaint`` that suit a network of ``load_network``: ``smallest_scale`` and ``lr``.
 
-    Those of the embedded networks were chosen on scenes of their own kind; all others get the paper's.
+    A network that has no name there gets the paper's.
     """
-    return {"smallest_scale": 64, "lr": 0.005} if str(name_or_path) in EMBEDDED else {"smallest_scale": 512, "lr": 0.002}
+    weights = WEIGHTS.get(str(name_or_path), Weights())
+    return {"smallest_scale": weights.smallest_scale, "lr": weights.lr}

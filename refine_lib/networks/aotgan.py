@@ -4,9 +4,14 @@ Zeng et al., "Aggregated Contextual Transformations for High-Resolution Image In
 ``block00`` are those of the published weights, so that these load as they are.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from refine_lib.networks.registry import Architecture, Source, Weights, count, register, width
 
 
 class DilatedBlock(nn.Module):
@@ -97,3 +102,29 @@ class AOTGenerator(nn.Module):
 
     def forward(self, x):
         return self.decoder(self.middle(self.encoder(x)))
+
+
+def aot_arguments(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """``channels``, ``n_blocks`` and ``rates`` of the AOT-GAN generator whose state this is.
+
+    Its dilation rates leave no trace in the weights. They are taken to double from 1, as the published ones do.
+    """
+    n_rates = count(r"middle\.0\.block(\d+)\.1\.weight", state)
+    n_blocks = count(r"middle\.(\d+)\.fuse\.1\.weight", state)
+    return {"channels": width(state, "encoder.5.weight"), "n_blocks": n_blocks, "rates": tuple(2**i for i in range(n_rates))}
+
+
+AOT_GAN = Source(
+    "https://huggingface.co/NimaBoscarino/aot-gan-places2/resolve/main/pytorch_model.bin",
+    "bccbee30d45e8682abfa803f2c7b1268a637d5b9d7f5fb0048765ffd542e8843",
+)
+
+register(
+    Architecture(
+        name="AOT-GAN",
+        network=AOTGenerator,
+        stem="middle.0.block00.1.weight",
+        arguments=aot_arguments,
+        weights={"aot-gan": Weights(((AOT_GAN,),))},
+    )
+)

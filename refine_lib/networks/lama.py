@@ -4,8 +4,13 @@ Suvorov et al., "Resolution-robust Large Mask Inpainting with Fourier Convolutio
 ``ffc.convl2g`` are those of the published weights, so that these load as they are.
 """
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import torch
 from torch import nn
+
+from refine_lib.networks.registry import Architecture, Source, Weights, count, register, width
 
 
 class FourierUnit(nn.Module):
@@ -178,3 +183,42 @@ class LamaGenerator(nn.Module):
 
     def forward(self, x):
         return self.model(x)
+
+
+def lama_arguments(state: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """``ngf``, ``n_blocks`` and ``ratio`` of the LaMa generator whose state this is."""
+    ngf, n_local = width(state, "model.1.ffc.convl2l.weight"), width(state, "model.4.ffc.convl2l.weight")
+    n_blocks = count(r"model\.(\d+)\.conv1\.ffc\.convl2l\.weight", state)
+    return {"ngf": ngf, "n_blocks": n_blocks, "ratio": round(1 - n_local / (8 * ngf), 9)}
+
+
+BIG_LAMA = (
+    Source(
+        "https://huggingface.co/smartywu/big-lama/resolve/05cb2be7f8dbe6ca7c6e78f4fc827a4b2baaa4a9/big-lama.zip",
+        "f1b358ca24093b93a106183b98a3dea6e8ed09f3b43ea7251eb2c81e7b4575f6",
+        member="big-lama/models/best.ckpt",
+    ),
+    Source(
+        "https://github.com/Sanster/models/releases/download/add_big_lama/big-lama.pt",
+        "344c77bbcb158f17dd143070d1e789f38a66c04202311ae3a258ef66667a9ea9",
+    ),
+)
+LAMA_FOURIER = Source(
+    "https://huggingface.co/camenduru/big-lama/resolve/main/lama-fourier/models/best.ckpt",
+    "b2456284b604786a88a38549432ddf2e73a5911f9868ea692b5122e89a5f1f54",
+)
+
+register(
+    Architecture(
+        name="LaMa",
+        network=LamaGenerator,
+        stem="model.1.ffc.convl2l.weight",
+        arguments=lama_arguments,
+        weights={  # the settings of the embedded networks were chosen on scenes of their own kind
+            "mini-lama": Weights(path=Path(__file__).with_name("mini_lama.safetensors"), smallest_scale=64, lr=0.005),
+            "mini-conv": Weights(path=Path(__file__).with_name("mini_conv.safetensors"), smallest_scale=64, lr=0.005),
+            "big-lama": Weights((BIG_LAMA,)),
+            "lama-fourier": Weights(((LAMA_FOURIER,),)),
+        },
+    )
+)

@@ -12,9 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from refine_lib.networks.aotgan import AOTGenerator
 from refine_lib.networks.featuremap import Featuremap, shapes_of
-from refine_lib.networks.lama import LamaGenerator
 from refine_lib.networks.probe import alike, check_gradient, check_repeatable, small_featuremap, small_picture
 from refine_lib.networks.trace import record, tensors_in
 
@@ -191,14 +189,12 @@ def split_network(network, at=None, hole_value=None, value_range=None, multiple=
     convention = float(hole_value), (float(low), float(high)), multiple
 
     layers = _layers_of(network)
-    at = getattr(network, "first_block", None) if at is None and layers is not None else at
-    place = _place_among(
-        layers, at.removeprefix("model.") if isinstance(network, LamaGenerator) and isinstance(at, str) else at
-    )
-    if place is not None:
-        model = SplitNetwork(layers, place, *convention)
+    at = getattr(network, "first_block", None) if at is None else at
+    index = _index_among(layers, network, at)
+    if index is not None:
+        model = SplitNetwork(layers, index, *convention)
     else:
-        model = NamedSplitNetwork(network, _check_names(network, layers, at), *convention)
+        model = NamedSplitNetwork(network, _check_names(network, at), *convention)
     check_repeatable(model)
     if isinstance(model, NamedSplitNetwork):
         _check_followed(model)
@@ -275,17 +271,19 @@ def _check_followed(model):
 
 def _layers_of(network):
     """The layers of a network that is a list of them, as an ``nn.Sequential``; None for another."""
-    if isinstance(network, LamaGenerator | AOTGenerator):
+    if isinstance(getattr(network, "first_block", None), int):
         return network.layers
     is_list = isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward
     return network if is_list else None
 
 
-def _place_among(layers, at):
+def _index_among(layers, network, at):
     """The index of a layer in a list of layers; None where ``at`` is the name of something else."""
+    if isinstance(at, str) and layers is not None:
+        named = {name: layer for parent in (layers, network) for name, layer in parent.named_modules(remove_duplicate=False)}
+        return next((i for i, layer in enumerate(layers) if layer is named.get(at)), None)
     if isinstance(at, str | list | tuple):
-        names = [] if layers is None else [name for name, _ in layers.named_children()]
-        return names.index(at) if at in names else None
+        return None
     n_layers = -1 if layers is None else len(layers)
     if isinstance(at, bool) or not isinstance(at, int) or not 0 <= at <= n_layers:
         index = "" if layers is None else f"the index of a layer, 0 to {n_layers}, or "
@@ -293,7 +291,7 @@ def _place_among(layers, at):
     return at
 
 
-def _check_names(network, layers, at):
+def _check_names(network, at):
     """The names as a tuple, each that of a layer within the network."""
     names = (at,) if isinstance(at, str) else tuple(at)
     known = [name for name, _ in network.named_modules(remove_duplicate=False) if name]

@@ -37,7 +37,7 @@ class Call:
     takes: dict[int, int]  # place among the arguments -> number of a tensor
     gives: list[int]  # a number for each tensor in the result
     changes: dict[int, int]  # number of a tensor -> its number once the call has changed it in place
-    contexts: list[Callable[[], contextlib.AbstractContextManager]]  # without gradients, with autocast
+    contexts: list[Callable[[], Any]]  # that it runs in: without gradients, with autocast
     forgets: set[int]  # numbers that no later call takes
 
     @property
@@ -214,7 +214,7 @@ class _Follower(TorchFunctionMode):
             for place, number in takes.items():
                 if "behind" not in self.marks[number] and number not in self.crossing:
                     self.crossing[number] = tensors[place].clone()  # as it is now: a later call may change it in place
-        contexts = [] if torch.is_grad_enabled() else [torch.no_grad]
+        contexts: list[Callable[[], Any]] = [] if torch.is_grad_enabled() else [torch.no_grad]
         if torch.is_autocast_enabled(self.device_type):
             dtype = torch.get_autocast_dtype(self.device_type)
             contexts.append(functools.partial(torch.autocast, self.device_type, dtype))
