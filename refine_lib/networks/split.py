@@ -189,12 +189,11 @@ def split_network(network, at=None, hole_value=None, value_range=None, multiple=
     convention = float(hole_value), (float(low), float(high)), multiple
 
     layers = _layers_of(network)
-    at = getattr(network, "first_block", None) if at is None else at
-    index = _index_among(layers, network, at)
-    if index is not None:
-        model = SplitNetwork(layers, index, *convention)
+    place = _place_of(network, layers, getattr(network, "first_block", None) if at is None else at)
+    if isinstance(place, int):
+        model = SplitNetwork(layers, place, *convention)
     else:
-        model = NamedSplitNetwork(network, _check_names(network, at), *convention)
+        model = NamedSplitNetwork(network, place, *convention)
     check_repeatable(model)
     if isinstance(model, NamedSplitNetwork):
         _check_followed(model)
@@ -277,27 +276,22 @@ def _layers_of(network):
     return network if is_list else None
 
 
-def _index_among(layers, network, at):
-    """The index of a layer in a list of layers; None where ``at`` is the name of something else."""
-    if isinstance(at, str) and layers is not None:
-        named = {name: layer for parent in (layers, network) for name, layer in parent.named_modules(remove_duplicate=False)}
-        return next((i for i, layer in enumerate(layers) if layer is named.get(at)), None)
-    if isinstance(at, str | list | tuple):
-        return None
-    n_layers = -1 if layers is None else len(layers)
-    if isinstance(at, bool) or not isinstance(at, int) or not 0 <= at <= n_layers:
-        index = "" if layers is None else f"the index of a layer, 0 to {n_layers}, or "
+def _place_of(network, layers, at):
+    """The index of a layer in a list of layers, or else the names, as a tuple, of layers within the network."""
+    if layers is not None and isinstance(at, int) and 0 <= at <= len(layers):
+        return at
+    if not isinstance(at, str | list | tuple):
+        index = "" if layers is None else f"the index of a layer, 0 to {len(layers)}, or "
         raise ValueError(f"at is {at!r}; expected {index}the name of a layer, or several names")
-    return at
-
-
-def _check_names(network, at):
-    """The names as a tuple, each that of a layer within the network."""
+    known = dict(network.named_modules(remove_duplicate=False))
+    if layers is not None and isinstance(at, str):
+        layer = (dict(layers.named_modules(remove_duplicate=False)) | known).get(at)
+        if layer in list(layers):
+            return list(layers).index(layer)
     names = (at,) if isinstance(at, str) else tuple(at)
-    known = [name for name, _ in network.named_modules(remove_duplicate=False) if name]
     for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known) or [n for n, _ in network.named_children()]
+        if not name or name not in known:
+            near = difflib.get_close_matches(str(name), known) or [name for name, _ in network.named_children()]
             raise ValueError(f"at is {name!r}; expected the name of a layer, for instance {', '.join(near[:8])}")
     if not names:
         raise ValueError("at is empty; expected the name of a layer, or several")
