@@ -17,7 +17,7 @@ from refine_lib.networks.registry import Architecture, Source, Weights, count, r
 class DilatedBlock(nn.Module):
     """x and a change of it, mixed by a gate: x (1 - g) + change g.
 
-    The change joins 3x3 convolutions of several dilation rates; the gate g comes from x, normalised over the picture.
+    The change joins 3x3 convolutions of several dilation rates; the gate g comes from x, normalized over the picture.
 
     Shape: (B, C, H, W) -> (B, C, H, W).
     """

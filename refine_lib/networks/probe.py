@@ -55,10 +55,10 @@ def _weights(model) -> torch.Tensor | None:
 
 
 def small_picture(model: Any, dtype: torch.dtype = torch.float32, seed: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """A small picture (1, 3, size, size) and its mask (1, 1, size, size), of the dtype and on the device of the model's weights.
+    """A small picture (1, 3, size, size) and its mask (1, 1, size, size), like the model's weights in dtype and device.
 
     Args:
-        model: a split network. Its multiple divides the size, which is 64 px at least.
+        model: a split network. The size is a multiple of the network's, and 64 px at least.
         dtype: for a model without weights.
         seed: of noise in [0, 1). None makes a gray picture.
     """
