@@ -106,13 +106,11 @@ class SplitNetwork(nn.Module):
         layers, z = list(self.layers), small_featuremap(self)
         front, rear = nn.ModuleList(layers[: self.at]), nn.ModuleList(layers[self.at :])
         cut = f"before layer {self.at} ({type(rear[0]).__name__})" if len(rear) else "behind the last layer"
-        return "\n".join(
-            [
-                f"SplitNetwork, cut {cut}",
-                f"  front: {len(front)} layers, {_n_parameters(front):,} parameters",
-                f"  z:     {' + '.join(shapes_of(z))}, {_memory_of(z)}",
-                f"  rear:  {len(rear)} layers, {_n_parameters(rear):,} parameters",
-            ]
+        return (
+            f"SplitNetwork, cut {cut}\n"
+            f"  front: {len(front)} layers, {_n_parameters(front):,} parameters\n"
+            f"  z:     {' + '.join(shapes_of(z))}, {_memory_of(z)}\n"
+            f"  rear:  {len(rear)} layers, {_n_parameters(rear):,} parameters"
         )
 
 
@@ -146,14 +144,12 @@ class NamedSplitNetwork(SplitNetwork):
     def __repr__(self):
         z = small_featuremap(self)
         followed: Any = z.record
-        return "\n".join(
-            [
-                f"SplitNetwork, cut before {' and '.join(self.at)}",
-                f"  front: {_n_parameters(self.network) - followed.n_parameters:,} parameters",
-                f"  z:     {len(z)} tensor{'s' * (len(z) > 1)}, {_memory_of(z)}",
-                *(f"           {name:12} {shape}" for name, shape in zip(followed.sources, shapes_of(z), strict=True)),
-                f"  rear:  {len(followed.calls)} calls of torch, {followed.n_parameters:,} parameters",
-            ]
+        parts = (f"           {name:12} {shape}\n" for name, shape in zip(followed.sources, shapes_of(z), strict=True))
+        return (
+            f"SplitNetwork, cut before {' and '.join(self.at)}\n"
+            f"  front: {_n_parameters(self.network) - followed.n_parameters:,} parameters\n"
+            f"  z:     {len(z)} tensor{'s' * (len(z) > 1)}, {_memory_of(z)}\n{''.join(parts)}"
+            f"  rear:  {len(followed.calls)} calls of torch, {followed.n_parameters:,} parameters"
         )
 
 

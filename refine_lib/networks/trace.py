@@ -24,7 +24,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 # Calls that take a value out of a tensor: behind the cut it would change with z, and what is done with it is not seen.
 READS = {"__array__", "__bool__", "__complex__", "__contains__", "__dlpack__", "__float__", "__index__", "__int__"}
 READS |= {"allclose", "equal", "is_nonzero", "item", "numpy", "tolist"}
-APPLY = torch.autograd.Function.apply.__func__.__code__
+APPLY = getattr(torch.autograd.Function.apply, "__code__", None)
 
 
 @dataclass
@@ -174,12 +174,15 @@ class _Follower(TorchFunctionMode):
             self.n_inside -= is_cut
 
     def _see_apply(self, frame: FrameType, event: str, result):
-        """Takes ``torch.autograd.Function.apply`` for one call, by Python's profiling: it has a gradient of its own."""
+        """Takes ``torch.autograd.Function.apply`` for one call, by Python's profiling: it has a gradient of its own.
+
+        What it does on the way is not recorded, as in any other call of torch.
+        """
         if frame.f_code is not APPLY:
             return
         if event == "call" and self.applied is None:
             self.applied = frame
-            kind, args, kwargs = (frame.f_locals[name] for name in APPLY.co_varnames[:3])
+            kind, args, kwargs = (frame.f_locals[name] for name in frame.f_code.co_varnames[:3])
             self.call = self._before(kind.apply, args, kwargs)
         elif event == "return" and self.applied is frame:
             if result is not None:  # as it is where an error ends the call
