@@ -204,6 +204,15 @@ def with_inference_mode(net, y):
     return y * ramp.clone()
 
 
+def in_place_after_use(net, y):
+    """Changed in place behind the cut, through a view, and used again; then changed by what comes from before the cut."""
+    before, y = y.square(), y * 1
+    first = y.exp()
+    y.flatten(2).mul_(first.flatten(2)).clamp_(max=2)
+    y += before
+    return y + first
+
+
 def from_a_table(net, y):
     table = torch.zeros(1200, dtype=y.dtype)
     for i in range(1200):
@@ -222,6 +231,7 @@ TRICKS = {
     "noise of a seed": with_the_same_noise,
     "a result that is its input": lambda net, y: y + F.dropout(y, training=False).contiguous().double(),
     "positions": positions,
+    "changes in place": in_place_after_use,
     "booleans": where_bright,
     "a layer used twice": lambda net, y: net.first(torch.cat([net.second(y), y[:, :1]], dim=1)),
     "normalised weights": lambda net, y: F.conv2d(y, F.normalize(net.second.weight.repeat(2, 1, 1, 1), dim=0), padding=1),
@@ -434,6 +444,14 @@ def through_a_view(net, y):
     return y
 
 
+def through_a_view_of_what_was_changed(net, y):
+    y = y * 1
+    a, b = y.chunk(2, dim=1)
+    y.add_(1)
+    b.add_(net.second(net.unused(y)).mean(dim=1, keepdim=True))
+    return y
+
+
 def hooked(net, y):
     y = net.unused(y) * 1
     if y.requires_grad:
@@ -450,6 +468,7 @@ def doubled(x):
     ("trick", "at", "words"),
     [
         (through_a_view, "unused", "uses a tensor from before the cut whose memory was changed in place behind it"),
+        (through_a_view_of_what_was_changed, "unused", "uses a tensor from before the cut whose memory was changed in place"),
         (hooked, "unused", "another gradient than the whole one"),
         (
             lambda net, y: y + doubled(net.unused(y)),

@@ -29,21 +29,21 @@ APPLY = getattr(torch.autograd.Function.apply, "__code__", None)
 
 @dataclass
 class Call:
-    """A call of torch: its arguments, with the numbers of the tensors that it takes, gives and changes in place."""
+    """A call of torch: its arguments, with the numbers of the tensors that it takes and gives."""
 
     function: Callable[..., Any]
     arguments: list[Any]
     layout: Any
     takes: dict[int, int]  # place among the arguments -> number of a tensor
     gives: list[int]  # a number for each tensor in the result
-    changes: dict[int, int]  # number of a tensor -> its number once the call has changed it in place
+    is_in_place: bool  # whether it changes tensors that it takes
     contexts: list[Callable[[], Any]]  # that it runs in: without gradients, with autocast
     forgets: set[int]  # numbers that no later call takes
 
     @property
     def numbers(self) -> set[int]:
         """The numbers of all tensors that the call has to do with."""
-        return {*self.takes.values(), *self.gives, *self.changes, *self.changes.values()}
+        return {*self.takes.values(), *self.gives}
 
     def run(self, tensors: dict[int, torch.Tensor]) -> None:
         """Runs the call with tensors by their numbers, and adds what it gives to them."""
@@ -55,7 +55,6 @@ class Call:
             for context in self.contexts:
                 stack.enter_context(context())
             given = self.function(*args, **kwargs)
-        tensors.update({new: tensors[old] for old, new in self.changes.items()})
         tensors.update(zip(self.gives, tensors_in(given), strict=True))
         for number in self.forgets:
             tensors.pop(number, None)
@@ -99,7 +98,7 @@ class Record:
         if len(z) != len(self.moved):
             raise ValueError(f"z has {len(z)} tensors; expected {len(self.moved)}, as front gave")
         tensors = self.fixed | dict(zip(self.moved, z, strict=True))
-        if any(call.changes for call in self.calls):  # a layer that works in place must not change z itself
+        if any(call.is_in_place for call in self.calls):  # a layer that works in place must not change z itself
             tensors = {number: t.clone() for number, t in tensors.items()}
         for call in self.calls:
             call.run(tensors)
@@ -134,7 +133,7 @@ class _Follower(TorchFunctionMode):
         self.numbers = WeakTensorKeyDictionary()  # of tensors, while they live
         self.marks, self.sources = [], []  # by number: what it comes from, and the layer that made it
         self.views_of = {}  # by number, behind the cut: the tensor that it is a view of
-        self.spoiled = set()  # numbers: changed behind the cut by way of another tensor that shares their memory
+        self.spoiled = set()  # numbers: changed behind the cut through another tensor, which will not share their memory then
         self.calls, self.crossing = [], {}
         self.stack, self.n_inside, self.reached = ["forward"], 0, set()
         self.thread = threading.get_ident()
@@ -216,22 +215,24 @@ class _Follower(TorchFunctionMode):
         if "behind" in marks:
             for place, number in takes.items():
                 if "behind" not in self.marks[number] and number not in self.crossing:
-                    self.crossing[number] = tensors[place].clone()  # as it is now: a later call may change it in place
+                    # As it is now: a later call may change it in place.
+                    self.crossing[number] = tensors[place].clone(), self.marks[number]
         contexts: list[Callable[[], Any]] = [] if torch.is_grad_enabled() else [torch.no_grad]
         if torch.is_autocast_enabled(self.device_type):
             dtype = torch.get_autocast_dtype(self.device_type)
             contexts.append(functools.partial(torch.autocast, self.device_type, dtype))
-        call = Call(function, arguments, layout, takes, [], {}, contexts, set())
+        call = Call(function, arguments, layout, takes, [], False, contexts, set())
         return call, tensors, {place: _version(t) for place, t in tensors.items()}, marks
 
     def _after(self, seen, result):
         """Numbers what a call gave and changed, and keeps the call where it is behind the cut."""
         call, tensors, versions, marks = seen
         changed = [place for place, t in tensors.items() if _version(t) != versions[place]]
-        call.changes = self._changes(call, changed, tensors, marks)
+        call.is_in_place = bool(changed)
+        self._note_changes(call, changed, tensors, marks)
         given = tensors_in(result)
         call.gives = [self.numbers[t] if t in self.numbers else self._number(t, marks) for t in given]
-        if "behind" in marks and (call.changes or set(call.gives) - set(call.takes.values())):
+        if "behind" in marks and (changed or set(call.gives) - set(call.takes.values())):
             for place, number in call.takes.items():
                 call.arguments[place] = None
                 for tensor in given:
@@ -245,23 +246,25 @@ class _Follower(TorchFunctionMode):
         self.sources.append(source or self.stack[-1])
         return number
 
-    def _changes(self, call, changed, tensors, marks):
-        """New numbers for the tensors that a call has changed in place, and for all that share their memory."""
+    def _note_changes(self, call, changed, tensors, marks):
+        """Marks the tensors that a call behind the cut has changed in place; before the cut they get new numbers.
+
+        So do all that share their memory. Behind the cut the call changes these as well when it is run again, if they are
+        views of the same tensor there.
+        """
         if not call.takes.keys() >= set(changed):
             name, layer = getattr(call.function, "__name__", str(call.function)), self.stack[-1]
             raise ValueError(f"the network has side effects: {name} in layer {layer} changes a tensor that outlives the pass")
-        changes = {}
         for place in changed:
             base = self.views_of.get(call.takes[place], call.takes[place])
             memory = _memory(tensors[place])
             for tensor, number in [(t, n) for t, n in self.numbers.items() if _memory(t) == memory]:
-                follows = tensor is tensors[place] or self.views_of.get(number, number) == base
-                if "behind" in marks and not follows:
+                if "behind" not in marks:
+                    self._number(tensor, marks)
+                elif tensor is tensors[place] or self.views_of.get(number, number) == base:
+                    self.marks[number] = self.marks[number] | marks
+                else:
                     self.spoiled.add(number)
-                elif number not in changes:
-                    changes[number] = self._number(tensor, marks)
-                    self.views_of[changes[number]] = base
-        return changes
 
     def _refuse(self, function, takes, marks):
         name = getattr(function, "__name__", "")
@@ -285,15 +288,15 @@ class _Follower(TorchFunctionMode):
 
         wanted, needed = {output}, []  # numbers of tensors, and the calls that the output follows from
         for call in reversed(self.calls):
-            if call.changes or wanted.intersection(call.gives):
+            if call.is_in_place or wanted.intersection(call.gives):
                 call.forgets = call.numbers - wanted
                 wanted |= call.numbers
                 needed.append(call)
-        crossing = {number: t for number, t in self.crossing.items() if number in wanted}
         for origin in ({"shown", "made"}, {"shown"}):  # a cut before all weights has the input to move, and nothing else
-            moved = {n: t for n, t in crossing.items() if self.marks[n] >= origin and t.is_floating_point()}
+            crossing = [(n, t, marks >= origin and t.is_floating_point()) for n, (t, marks) in self.crossing.items()]
+            moved = {number: t for number, t, moves in crossing if number in wanted and moves}
             if moved:
-                fixed = {number: t for number, t in crossing.items() if number not in moved}
+                fixed = {number: t for number, t, moves in crossing if number in wanted and not moves}
                 return Record(needed[::-1], moved, fixed, tuple(self.sources[number] for number in moved), output)
         raise ValueError(f"{cut}: no featuremap crosses it")
 
