@@ -21,23 +21,24 @@ def load_network(
     """Loads a network, split and ready for ``multiscale_inpaint``.
 
     Args:
-        name_or_path: ``"mini-lama"``, which comes with the package (trained at 64 px on drawn scenes); ``"mini-conv"``, the
-            same without Fourier layers; ``"big-lama"``, ``"lama-fourier"`` or ``"aot-gan"``, trained on photos by others, which
-            are fetched at first and kept in ``cache_folder()``; or a path, with ``./`` where a name would be meant: a
-            ``.safetensors``, a ``.ckpt`` or state that torch has saved, a TorchScript ``.pt`` (its tensors are read, its code
-            never run), or the folder of a published network, with ``models/best.ckpt``. What it holds, a LaMa or an AOT-GAN
-            generator of any size, is read from the tensors' names and shapes.
-        device: where it computes. None takes the environment variable ``REFINE_DEVICE``, else CUDA, MPS or CPU, the first
-            that there is.
+        name_or_path: the name of a network, or the path of its weights, with ``./`` where a name would be meant.
+            ``"mini-lama"`` comes with the package and was trained at 64 px on drawn scenes. ``"mini-conv"`` is the same without
+            Fourier layers. ``"big-lama"``, ``"lama-fourier"`` and ``"aot-gan"`` were trained on photos by others; each is
+            fetched when it is first asked for, and is kept in ``cache_folder()``. A path is that of a ``.safetensors``, of a
+            ``.ckpt`` or another state that torch has saved, of a TorchScript ``.pt`` (its tensors are read, its code is never
+            run), or of the folder of a published network, with ``models/best.ckpt``. The kind and the size of the generator are
+            read from the tensors' names and shapes.
+        device: where it computes. None takes the environment variable ``REFINE_DEVICE``. Where that is not set, it takes the
+            first that there is of CUDA, MPS and CPU.
         progress: whether to show a bar while a network is fetched.
 
     Returns:
-        A ``SplitNetwork`` in float32, its weights frozen.
+        A split network in float32, its weights frozen.
 
     Raises:
         FileNotFoundError: where the name is not known and there is no such file.
-        ConnectionError: where a published network cannot be fetched; the message says how to put it there by hand.
-        ValueError: where the file is damaged, holds no such generator, or would run something.
+        ConnectionError: where a published network cannot be fetched. The message says how to put it there by hand.
+        ValueError: where the file is damaged, holds no such generator, or asks to run something.
         RuntimeError: where the device is missing.
     """
     device = pick_device(device)

@@ -24,12 +24,12 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
     """Every tensor in a file, by its name.
 
     Args:
-        path: of a ``.safetensors``; of what ``torch.save`` wrote, be it a state or a Lightning checkpoint; of a TorchScript
-            archive, whose tensors are read and whose code is not; or of a folder that holds such a file, alone or as
-            ``models/best.ckpt``, as the published LaMa networks do.
+        path: of a file, or of a folder that holds one, alone or as ``models/best.ckpt``. The file is a ``.safetensors``, or what
+            ``torch.save`` wrote, as a state or a Lightning checkpoint, or a TorchScript archive. Of that the tensors are read,
+            and the code is not.
 
     Returns:
-        A dictionary from names to tensors on the CPU.
+        The tensors on the CPU.
 
     Raises:
         FileNotFoundError: where there is no such file.
@@ -72,7 +72,7 @@ def find_weights(path: str | Path) -> Path:
 
 
 class Refused(ValueError):
-    """A file asks for something that is no part of a network's weights; nothing of the file was run."""
+    """A file asks for something that is no part of a network's weights. Nothing of the file was run."""
 
     def __init__(self, path: Path, what: str):
         super().__init__(f"{path} asks for {what}, which no weights need: it was refused, and nothing in it was run")
