@@ -24,9 +24,9 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
     """Every tensor in a file, by its name.
 
     Args:
-        path: of a file, or of a folder that holds one, alone or as ``models/best.ckpt``. The file is a ``.safetensors``, or what
-            ``torch.save`` wrote, as a state or a Lightning checkpoint, or a TorchScript archive. Of that the tensors are read,
-            and the code is not.
+        path: of a file, or of a folder that holds one, alone or as ``models/best.ckpt``. The file is a ``.safetensors``, or
+            what ``torch.save`` wrote, as a state or a Lightning checkpoint, or a TorchScript archive. Of the last the tensors
+            are read, and the code is not.
 
     Returns:
         The tensors on the CPU.

@@ -109,9 +109,9 @@ def record(network: nn.Module, x: torch.Tensor, at: Sequence[str]) -> Record:
     """Runs a network and writes down what comes behind a cut: all that the named layers do, and all that follows from it.
 
     Args:
-        network: any module that takes x and gives a tensor; its weights are frozen.
+        network: any module that takes x and gives a tensor. Its weights are frozen.
         x: (B, C, H, W). Where it asks for a gradient, the record's z have one to it.
-        at: names of layers, as in ``network.named_modules()``; the cut is before them.
+        at: names of layers, as in ``network.named_modules()``. The cut is before them.
 
     Raises:
         ValueError: where the cut is none, or what comes behind it cannot be followed. The message names the layer.
@@ -133,7 +133,7 @@ class _Follower(TorchFunctionMode):
         self.numbers = WeakTensorKeyDictionary()  # of tensors, while they live
         self.marks, self.sources = [], []  # by number: what it comes from, and the layer that made it
         self.views_of = {}  # by number, behind the cut: the tensor that it is a view of
-        self.spoiled = set()  # numbers: changed behind the cut through another tensor, which will not share their memory then
+        self.spoiled = set()  # numbers: changed behind the cut through a tensor that has a memory of its own in the record
         self.calls, self.crossing = [], {}
         self.stack, self.n_inside, self.reached = ["forward"], 0, set()
         self.thread = threading.get_ident()
@@ -156,7 +156,7 @@ class _Follower(TorchFunctionMode):
             stack.enter_context(torch.enable_grad())
             return self.numbers.get(self.network(x))
 
-    def _enters(self, name, module, args, kwargs=None):
+    def _enters(self, name, module, args, kwargs=None):  # None where another thread meets a hook that is just being removed
         if threading.get_ident() != self.thread:  # another one's pass
             return None
         self.stack.append(name)
@@ -247,10 +247,10 @@ class _Follower(TorchFunctionMode):
         return number
 
     def _note_changes(self, call, changed, tensors, marks):
-        """Marks the tensors that a call behind the cut has changed in place; before the cut they get new numbers.
+        """Marks the tensors that a call behind the cut has changed in place, or numbers anew those changed before the cut.
 
-        So do all that share their memory. Behind the cut the call changes these as well when it is run again, if they are
-        views of the same tensor there.
+        It does the same with all that share their memory. When the call is run again, it changes those that are views of the
+        same tensor behind the cut. The others are spoiled.
         """
         if not call.takes.keys() >= set(changed):
             name, layer = getattr(call.function, "__name__", str(call.function)), self.stack[-1]
