@@ -4,20 +4,25 @@ Zeng et al., "Aggregated Contextual Transformations for High-Resolution Image In
 ``block00`` are those of the published weights, so that these load as they are.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from refine_lib.networks.registry import Architecture, Source, Weights, count, register, width
 
 
 class DilatedBlock(nn.Module):
     """x and a change of it, mixed by a gate: x (1 - g) + change g.
 
-    The change joins 3x3 convolutions of several dilation rates; the gate g comes from x, normalised over the picture.
+    The change joins 3x3 convolutions of several dilation rates; the gate g comes from x, normalized over the picture.
 
     Shape: (B, C, H, W) -> (B, C, H, W).
     """
 
-    def __init__(self, channels, rates):
+    def __init__(self, channels: int, rates: Sequence[int]):
         super().__init__()
         self.n_rates, self.reach = len(rates), max(rates)
         for i, rate in enumerate(rates):
@@ -26,7 +31,7 @@ class DilatedBlock(nn.Module):
         self.fuse = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3))
         self.gate = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if min(x.shape[-2:]) <= self.reach:
             size = " x ".join(str(4 * side) for side in x.shape[-2:])
             wanted = f"expected more than {4 * self.reach} px a side, at smallest_scale, too: it reaches {self.reach} px of z"
@@ -42,11 +47,11 @@ class DilatedBlock(nn.Module):
 class DoubleSize(nn.Module):
     """Doubles height and width, corner to corner, then a 3x3 convolution."""
 
-    def __init__(self, n_in, n_out):
+    def __init__(self, n_in: int, n_out: int):
         super().__init__()
         self.conv = nn.Conv2d(n_in, n_out, 3, padding=1)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.conv(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True))
 
 
@@ -74,7 +79,7 @@ class AOTGenerator(nn.Module):
     hole_value = 1.0
     value_range = (-1.0, 1.0)
 
-    def __init__(self, channels=256, n_blocks=8, rates=(1, 2, 4, 8)):
+    def __init__(self, channels: int = 256, n_blocks: int = 8, rates: Sequence[int] = (1, 2, 4, 8)):
         super().__init__()
         if channels < 4 or channels % 4 or channels % len(rates):
             raise ValueError(f"channels is {channels}; expected a multiple of 4 and of the number of rates, {len(rates)}")
@@ -91,9 +96,35 @@ class AOTGenerator(nn.Module):
         self.first_block = len(self.encoder)  # as in LaMa: the front ends where the residual blocks begin
 
     @property
-    def layers(self):
+    def layers(self) -> nn.Sequential:
         """All layers in their order, as one ``Sequential``."""
         return nn.Sequential(*self.encoder, *self.middle, *self.decoder)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.decoder(self.middle(self.encoder(x)))
+
+
+def aot_arguments(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """``channels``, ``n_blocks`` and ``rates`` of the AOT-GAN generator whose state this is.
+
+    Its dilation rates leave no trace in the weights. They are taken to double from 1, as the published ones do.
+    """
+    n_rates = count(r"middle\.0\.block(\d+)\.1\.weight", state)
+    n_blocks = count(r"middle\.(\d+)\.fuse\.1\.weight", state)
+    return {"channels": width(state, "encoder.5.weight"), "n_blocks": n_blocks, "rates": tuple(2**i for i in range(n_rates))}
+
+
+AOT_GAN = Source(
+    "https://huggingface.co/NimaBoscarino/aot-gan-places2/resolve/main/pytorch_model.bin",
+    "bccbee30d45e8682abfa803f2c7b1268a637d5b9d7f5fb0048765ffd542e8843",
+)
+
+register(
+    Architecture(
+        name="AOT-GAN",
+        network=AOTGenerator,
+        stem="middle.0.block00.1.weight",
+        arguments=aot_arguments,
+        weights={"aot-gan": Weights(((AOT_GAN,),))},
+    )
+)

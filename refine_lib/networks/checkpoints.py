@@ -1,4 +1,8 @@
-"""Reading weights that others published, whatever they lie in, without running anything that a file holds."""
+"""Reading weights that others published, whatever they lie in, without running anything that a file holds.
+
+``torch.load(weights_only=True)`` reads what is older than torch 1.6. For archives it would not do: it refuses those of
+TorchScript, it takes no stand-ins that are filled piece by piece, and what else a file may name is set for the whole process.
+"""
 
 import io
 import math
@@ -16,16 +20,16 @@ from safetensors.torch import load_file
 ENDINGS = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 
 
-def read_state(path):
+def read_state(path: str | Path) -> dict[str, torch.Tensor]:
     """Every tensor in a file, by its name.
 
     Args:
-        path: of a ``.safetensors``; of what ``torch.save`` wrote, be it a state or a Lightning checkpoint; of a TorchScript
-            archive, whose tensors are read and whose code is not; or of a folder that holds such a file, alone or as
-            ``models/best.ckpt``, as the published LaMa networks do.
+        path: of a file, or of a folder that holds one, alone or as ``models/best.ckpt``. The file is a ``.safetensors``, or
+            what ``torch.save`` wrote, as a state or a Lightning checkpoint, or a TorchScript archive. Of the last the tensors
+            are read, and the code is not.
 
     Returns:
-        A dictionary from names to tensors on the CPU.
+        The tensors on the CPU.
 
     Raises:
         FileNotFoundError: where there is no such file.
@@ -37,7 +41,8 @@ def read_state(path):
         if path.suffix == ".safetensors":
             return load_file(path)
         if zipfile.is_zipfile(path):
-            return _flatten(_read_archive(path))
+            with zipfile.ZipFile(path) as archive:
+                return _flatten(_ArchiveReader(archive, path).load())
         with warnings.catch_warnings(action="ignore"):  # on the pickle's age
             return _flatten(torch.load(path, map_location="cpu", weights_only=True))  # from before torch 1.6
     except Refused:
@@ -51,7 +56,7 @@ def read_state(path):
         raise ValueError(f"{path} is not a whole file of weights ({reason})") from error
 
 
-def find_weights(path):
+def find_weights(path: str | Path) -> Path:
     """The file with the weights: the path itself, or what a folder holds."""
     path = Path(path)
     if not path.exists():
@@ -67,20 +72,13 @@ def find_weights(path):
 
 
 class Refused(ValueError):
-    """A file asks for something that is no part of a network's weights; nothing of the file was run."""
+    """A file asks for something that is no part of a network's weights. Nothing of the file was run."""
 
-    def __init__(self, path, what):
+    def __init__(self, path: Path, what: str):
         super().__init__(f"{path} asks for {what}, which no weights need: it was refused, and nothing in it was run")
 
 
-class _Sealed(type):
-    """A class that a pickle cannot change: it may set attributes of what it names."""
-
-    def __setattr__(cls, name, value):
-        raise AttributeError(f"{cls.__name__} does not change")
-
-
-class Stranger(metaclass=_Sealed):
+class Stranger:
     """What stands for an object of a package that need not be installed: it takes everything, and does and keeps nothing."""
 
     def __new__(cls, *_, **__):
@@ -92,70 +90,67 @@ class Stranger(metaclass=_Sealed):
     __init__ = __setstate__ = __setitem__ = append = extend = add = _take
 
 
-class _Module(metaclass=_Sealed):
+class _Module:
     """A module of a TorchScript archive: its attributes, without its code."""
 
 
-class _RebuildTensor(metaclass=_Sealed):
-    def __new__(cls, storage, offset, size, stride, *_):
-        if math.prod(size) > storage.numel():
-            raise ValueError(f"a tensor of shape {tuple(size)} has a storage of {storage.numel()} numbers")
-        return torch.as_strided(storage, size, stride, offset)
+def _tensor(storage, offset, size, stride, *_):
+    if math.prod(size) > storage.numel():
+        raise ValueError(f"a tensor of shape {tuple(size)} has a storage of {storage.numel()} numbers")
+    return torch.as_strided(storage, size, stride, offset)
 
 
-class _First(metaclass=_Sealed):
-    def __new__(cls, value, *_):
-        return value
+def _first(value, *_):
+    return value
 
 
-class _Dictionary(metaclass=_Sealed):
-    def __new__(cls, *_):
-        return {}
-
-
-# What a pickle may name. All else is refused, but for the packages below, whose objects lie beside the weights in a published
-# checkpoint: they become strangers.
-STRANGERS = ("lightning", "numpy", "omegaconf", "pathlib", "pytorch_lightning", "typing")
-KNOWN = {f"builtins.{kind.__name__}": kind for kind in (bool, complex, dict, float, int, list, set, str, tuple)}
-KNOWN |= {"builtins.long": int, "builtins.unicode": str}  # as protocol 2 says them
-KNOWN |= {"collections.OrderedDict": OrderedDict, "collections.defaultdict": _Dictionary}
-KNOWN |= {"_codecs.encode": Stranger, "torch.Size": tuple, "torch.device": Stranger}
-KNOWN |= {"torch._utils._rebuild_tensor": _RebuildTensor, "torch._utils._rebuild_tensor_v2": _RebuildTensor}
-KNOWN |= {"torch._utils._rebuild_parameter": _First}
-STORAGES = {"BFloat16": torch.bfloat16, "Bool": torch.bool, "Byte": torch.uint8, "Char": torch.int8, "Double": torch.float64}
-STORAGES |= {"Float": torch.float32, "Half": torch.float16, "Int": torch.int32, "Long": torch.int64, "Short": torch.int16}
-KNOWN |= {f"torch.{name}Storage": dtype for name, dtype in STORAGES.items()}
-KNOWN |= {str(dtype): dtype for dtype in STORAGES.values()}
+# What a pickle may name. All else is refused, but for the packages and names below, whose objects lie beside the weights in a
+# published checkpoint: they become strangers.
+STRANGERS = ("_codecs.encode", "lightning", "numpy", "omegaconf", "pathlib", "pytorch_lightning", "torch.device", "typing")
+DTYPES = {"BFloat16": torch.bfloat16, "Bool": torch.bool, "Byte": torch.uint8, "Char": torch.int8, "Double": torch.float64}
+DTYPES |= {"Float": torch.float32, "Half": torch.float16, "Int": torch.int32, "Long": torch.int64, "Short": torch.int16}
+VALUES = {f"builtins.{kind.__name__}": kind for kind in (bool, complex, dict, float, int, list, set, str, tuple)}
+VALUES |= {"builtins.long": int, "builtins.unicode": str}  # as protocol 2 says them
+VALUES |= {"collections.OrderedDict": OrderedDict, "torch.Size": tuple}
+VALUES |= {f"torch.{name}Storage": dtype for name, dtype in DTYPES.items()} | {str(dtype): dtype for dtype in DTYPES.values()}
+FUNCTIONS = {"collections.defaultdict": lambda *_: {}, "torch._utils._rebuild_parameter": _first}
+FUNCTIONS |= {"torch._utils._rebuild_tensor": _tensor, "torch._utils._rebuild_tensor_v2": _tensor}
 
 
 class _ArchiveReader(pickle.Unpickler):
     """Reads the pickle of an archive of torch. ``find_class`` is the one gate to anything that could run."""
 
-    def __init__(self, archive, folder, path):
-        self.archive, self.folder, self.path, self.storages = archive, folder, path, {}
+    def __init__(self, archive, path):
+        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise ValueError("it is an archive, but not one of torch")
+        self.archive, self.folder, self.path, self.storages = archive, pickles[0].removesuffix("data.pkl"), path, {}
         content = self._content("data.pkl")
-        if any(name.endswith("PUT") and int(place) > len(content) for name, place in _opcodes(content)):
-            raise ValueError("its pickle asks for more memory than it can need")
+        for opcode, place, _ in pickletools.genops(content):
+            if opcode.name.endswith("PUT") and int(place or 0) > len(content):
+                raise ValueError("its pickle asks for more memory than it can need")
         super().__init__(io.BytesIO(content))
 
     def find_class(self, module, name):
+        """A value that does not change, or what is made for this file alone: a pickle may change what it names."""
         module = "builtins" if module == "__builtin__" else module  # as protocol 2 says it
         package, full_name = module.partition(".")[0], f"{module}.{name}"
-        if package == "__torch__":
-            return _Module
-        if module == "torch.jit._pickle":  # marks a list of numbers or of tensors as such
-            return _First
-        if full_name in KNOWN:
-            return KNOWN[full_name]
-        if package in STRANGERS:
-            return Stranger
-        raise Refused(self.path, full_name)
+        if full_name in VALUES:
+            return VALUES[full_name]
+        if full_name in FUNCTIONS or module == "torch.jit._pickle":  # which marks a list of numbers or of tensors as such
+            function = FUNCTIONS.get(full_name, _first)
+            return lambda *arguments: function(*arguments)
+        if package != "__torch__" and package not in STRANGERS and full_name not in STRANGERS:
+            raise Refused(self.path, full_name)
+        kind = _Module if package == "__torch__" else Stranger
+        return type(kind.__name__, (kind,), {})
 
     def persistent_load(self, key):
+        """The numbers of a storage, which several tensors may share."""
         kind, dtype, name, *_ = key
         if kind != "storage" or not isinstance(dtype, torch.dtype):
             raise Refused(self.path, f"a {kind}")
-        if name not in self.storages:  # which several tensors may share
+        if name not in self.storages:
             content = bytearray(self._content(f"data/{name}"))
             self.storages[name] = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
         return self.storages[name]
@@ -165,19 +160,6 @@ class _ArchiveReader(pickle.Unpickler):
         if entry.compress_type != zipfile.ZIP_STORED:  # torch compresses nothing, and little may become very much
             raise ValueError(f"its {name} is compressed")
         return self.archive.read(entry)  # which holds its checksum against it
-
-
-def _opcodes(content):
-    """Names and arguments of what a pickle does, without doing it."""
-    return ((opcode.name, argument) for opcode, argument, _ in pickletools.genops(content))
-
-
-def _read_archive(path):
-    with zipfile.ZipFile(path) as archive:
-        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-        if len(pickles) != 1:
-            raise ValueError("it is an archive, but not one of torch")
-        return _ArchiveReader(archive, pickles[0].removesuffix("data.pkl"), path).load()
 
 
 def _flatten(found):

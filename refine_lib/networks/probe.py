@@ -1,19 +1,31 @@
-"""What a network must do so that its featuremap can be optimised, tried on a small grey picture before any work is done."""
+"""What a network must do so that its featuremap can be optimized. It is tried on a small picture before any work is done."""
 
 import weakref
+from typing import Any
 
 import torch
 
 from refine_lib.checks import dtype_name
-from refine_lib.networks.featuremap import as_leaves, in_place_of
+from refine_lib.networks.featuremap import Featuremap, as_leaves, in_place_of
 
+SMALL_PX = 64
 _PASSED = weakref.WeakKeyDictionary()  # the fingerprints of networks that passed: they are not tried again while as they were
 
 
-def check_model(model, dtype, device=None):
-    """Raises unless model is a split network of this dtype, on this device, whose prediction has a derivative by z.
+def check_model(model: Any, dtype: torch.dtype, device: torch.device | None = None) -> None:
+    """Raises unless the model is a split network whose prediction has a derivative by z.
 
-    Nothing larger than 64 px is computed: the network is shown a small grey picture.
+    The network is shown a gray picture of about 64 px.
+
+    Args:
+        model: as ``split_network`` makes it.
+        dtype: that its weights must have.
+        device: that its weights must be on. None allows any.
+
+    Raises:
+        TypeError: where it is no split network, or its weights have another dtype.
+        ValueError: where its weights are on another device, or ``check_gradient`` fails.
+        RuntimeError: in ``torch.inference_mode()``.
     """
     for part in ("front", "rear", "__call__"):
         if not callable(getattr(model, part, None)):
@@ -22,7 +34,7 @@ def check_model(model, dtype, device=None):
     if weights is not None and weights.dtype != dtype:
         wanted = f"expected the same: model.to({dtype}) or image.to({weights.dtype}), and the mask likewise"
         raise TypeError(f"model is {dtype_name(weights.dtype)} and image is {dtype_name(dtype)}; {wanted}")
-    if weights is not None and device is not None and weights.device != device:
+    if weights is not None and device not in (None, weights.device):
         raise ValueError(f"model is on {weights.device} and image on {device}; expected the same device")
     _refuse_inference_mode()
     fingerprint = model.fingerprint() if hasattr(model, "fingerprint") else None
@@ -32,37 +44,48 @@ def check_model(model, dtype, device=None):
         _PASSED[model] = fingerprint, dtype
 
 
-def device_of(model, default):
+def device_of(model: Any, default: torch.device) -> torch.device:
     """The device that a model's weights are on; ``default`` for a model without any."""
     weights = _weights(model)
     return default if weights is None else weights.device
 
 
-def _weights(model):
+def _weights(model) -> torch.Tensor | None:
     return next(iter(model.parameters()), None) if hasattr(model, "parameters") else None
 
 
-def small_picture(model, dtype=torch.float32, seed=None):
-    """A small picture and its hole, (1, 3, size, size) and (1, 1, size, size), for the model: grey, or noise of a seed."""
-    size = -(-64 // getattr(model, "multiple", 1)) * getattr(model, "multiple", 1)
+def small_picture(model: Any, dtype: torch.dtype = torch.float32, seed: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """A small picture (1, 3, size, size) and its mask (1, 1, size, size), like the model's weights in dtype and device.
+
+    Args:
+        model: a split network. The size is a multiple of the network's, and 64 px at least.
+        dtype: for a model without weights.
+        seed: of noise in [0, 1). None makes a gray picture.
+    """
+    size = -(-SMALL_PX // getattr(model, "multiple", 1)) * getattr(model, "multiple", 1)
     weights = _weights(model)
-    options = {"dtype": dtype} if weights is None else {"dtype": weights.dtype, "device": weights.device}
-    image = torch.full((1, 3, size, size), 0.5, **options)
+    image = torch.full((1, 3, size, size), 0.5, dtype=dtype)
     if seed is not None:
-        image = torch.rand(image.shape, generator=torch.Generator().manual_seed(seed)).to(image)
+        image = torch.rand(image.shape, generator=torch.Generator().manual_seed(seed))
+    image = image.to(dtype) if weights is None else image.to(weights)
     mask = torch.zeros_like(image[:, :1])
     mask[..., size // 4 : size // 2, size // 4 : size // 2] = 1
     return image, mask
 
 
 @torch.no_grad()
-def small_featuremap(model):
-    """The z of a small picture."""
+def small_featuremap(model: Any) -> Featuremap:
+    """The z of a small gray picture."""
     return model.front(*small_picture(model))
 
 
-def check_repeatable(model):
-    """Raises unless the network gives the same picture each time, and the cut network that of the whole one."""
+def check_repeatable(model: Any) -> None:
+    """Raises unless the network gives the same picture each time, and the cut network that of the whole one.
+
+    Raises:
+        ValueError: where it does not. The message says what to look for.
+        RuntimeError: in ``torch.inference_mode()``.
+    """
     _refuse_inference_mode()
     state = [*model.parameters(), *model.buffers()]
     before = [t._version for t in state]
@@ -72,7 +95,7 @@ def check_repeatable(model):
     if [t._version for t in state] != before:
         raise ValueError("the network has side effects: it changes its own weights or buffers when it is run")
     if not first.isfinite().all():
-        return  # the next check names it
+        return  # check_gradient names it
     if not alike(first, second):
         raise ValueError("the network has side effects: it gives another picture when it is run again; does it draw noise?")
     if not alike(first, cut):
@@ -82,7 +105,7 @@ def check_repeatable(model):
         )
 
 
-def alike(a, b):
+def alike(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two tensors are the same but for rounding."""
     return torch.allclose(a, b, rtol=1e-4, atol=1e-5 * max(1.0, b.abs().max().item()))
 
@@ -92,9 +115,8 @@ def _refuse_inference_mode():
         raise RuntimeError("torch.inference_mode() is on, and refinement needs gradients; torch.no_grad() would do")
 
 
-def check_gradient(model, dtype=torch.float32):
-    """Raises unless the prediction is a finite picture of the input's size with a derivative by z."""
-    _refuse_inference_mode()
+def check_gradient(model: Any, dtype: torch.dtype = torch.float32) -> None:
+    """Raises ``ValueError`` unless the prediction is a finite picture of the input's size with a derivative by z."""
     image, mask = small_picture(model, dtype)
     with torch.no_grad():
         leaves, z = as_leaves(model.front(image, mask))
@@ -105,11 +127,9 @@ def check_gradient(model, dtype=torch.float32):
         given, made = (f"{dtype_name(t.dtype)} {tuple(t.shape)}" for t in (image, prediction))
         raise ValueError(f"the network turns a picture of {given} into {made}; expected the same shape and dtype")
     if not prediction.isfinite().all():
-        raise ValueError("the network's prediction on a plain grey picture is not finite; are its weights whole?")
-    gradients = [None] * len(leaves)
-    if total.requires_grad:
-        gradients = torch.autograd.grad(total, leaves, allow_unused=True)
-    gradients = [gradient for gradient in gradients if gradient is not None]
+        raise ValueError("the network's prediction on a plain gray picture is not finite; are its weights whole?")
+    found = torch.autograd.grad(total, leaves, allow_unused=True) if total.requires_grad else ()
+    gradients = [gradient for gradient in found if gradient is not None]
     if not gradients:
         raise ValueError(
             "the network breaks the gradient: no derivative of its output reaches z."
@@ -117,10 +137,11 @@ def check_gradient(model, dtype=torch.float32):
         )
     if not all(gradient.isfinite().all() for gradient in gradients):
         raise ValueError("the network breaks the gradient: the prediction's derivative by z is not finite")
-    if not any(gradient.any() for gradient in gradients):  # dead or saturated, which other pictures may not be, or broken
-        with torch.no_grad():
-            nearby = model.rear(in_place_of(z, [1.1 * t + 0.1 for t in leaves]))
-        saturated = ((prediction < 1e-6) | (prediction > 1 - 1e-6)).all()
-        if saturated or torch.allclose(nearby, prediction, atol=1e-3):
-            return
+    if any(gradient.any() for gradient in gradients):
+        return
+    # The network is broken, unless it is dead or saturated, which it may be for this picture alone.
+    with torch.no_grad():
+        nearby = model.rear(in_place_of(z, [1.1 * t + 0.1 for t in leaves]))
+    saturated = ((prediction < 1e-6) | (prediction > 1 - 1e-6)).all()
+    if not saturated and not torch.allclose(nearby, prediction, atol=1e-3):
         raise ValueError("the network breaks the gradient: the prediction's derivative by z is zero everywhere; does it round?")

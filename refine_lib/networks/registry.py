@@ -1,36 +1,109 @@
-"""A generator on disk: found among the tensors of a file, its architecture read from their shapes."""
+"""The kinds of networks that are known; and a network on disk, found among a file's tensors and built by their shapes."""
 
 import os
 import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
-from refine_lib.networks.aotgan import AOTGenerator
 from refine_lib.networks.checkpoints import read_state
-from refine_lib.networks.lama import LamaGenerator
-
-# A tensor that every generator of a kind has, and nothing else: what stands before its name is the prefix in that file.
-STEMS = {LamaGenerator: "model.1.ffc.convl2l.weight", AOTGenerator: "middle.0.block00.1.weight"}
-NOT_FOUND = "does not hold a LaMa or AOT-GAN generator"
 
 
-def save_generator(generator, path, half=False, **notes):
+@dataclass(frozen=True)
+class Source:
+    """An address on the web that has a file of weights.
+
+    Attributes:
+        url: of the file.
+        sha256: of the file's content.
+        member: the file within it that holds the weights, where it is a ``.zip``.
+        prefix: what goes before the names of its tensors, where a network comes in several files.
+    """
+
+    url: str
+    sha256: str
+    member: str = ""
+    prefix: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of the file on disk."""
+        return self.prefix + Path(urlsplit(self.url).path).name
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Trained weights that go by a name, and the settings of ``multiscale_inpaint`` that suit them.
+
+    Attributes:
+        files: where the weights are fetched from. A network in several files has an entry for each of them, and each entry
+            has the sources of that file in the order in which they are tried.
+        path: of the file, where it comes with the package.
+        smallest_scale: in pixels. The default is the paper's.
+        lr: the learning rate of z. The default is the paper's.
+    """
+
+    files: tuple[tuple[Source, ...], ...] = ()
+    path: Path | None = None
+    smallest_scale: int = 512
+    lr: float = 0.002
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A kind of network, as its file in this folder registers it.
+
+    What ``split_network`` asks for stands in the class, each where it is not the default: ``hole_value``, ``value_range``,
+    ``multiple``, and ``first_block``, the cut. A whole number for ``first_block`` is the index of a layer in ``layers``, which
+    must then be the whole network as one ``nn.Sequential``. Names of layers cut a network that is no list of layers.
+
+    Attributes:
+        name: in messages.
+        network: the class. It is built without memory of its own, so that it may hold only what is in its state.
+        stem: the end of the name of a tensor that every such network has once, and no other kind has. What stands before it
+            in a file is the prefix of all the network's tensors.
+        arguments: gives the arguments of the class for a state. It raises ``ValueError`` where the tensors that tell are
+            missing.
+        weights: trained weights by their names in ``load_network``.
+    """
+
+    name: str
+    network: Callable[..., nn.Module]
+    stem: str
+    arguments: Callable[[Mapping[str, torch.Tensor]], dict[str, Any]] = lambda state: {}
+    weights: Mapping[str, Weights] = field(default_factory=dict)
+
+
+ARCHITECTURES: list[Architecture] = []
+WEIGHTS: dict[str, Weights] = {}  # of all architectures, by name
+
+
+def register(architecture: Architecture) -> None:
+    """Makes a kind of network known to ``load_network``, with its weights."""
+    ARCHITECTURES.append(architecture)
+    WEIGHTS.update(architecture.weights)
+
+
+def save_generator(generator: nn.Module, path: str | Path, half: bool = False, **notes: object) -> None:
     """Writes a generator's state as ``.safetensors``.
 
     Args:
-        half: whether the weights of convolutions are rounded to half precision, for half the size; they are loaded as
+        generator: any network.
+        path: of the file. An interruption leaves the file that was there.
+        half: whether the weights of convolutions are rounded to half precision, for half the size. They are loaded as
             float32. What batch norms have counted is kept as it is: it may be of any size.
         notes: go into the file's header as text.
     """
-    state = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in generator.state_dict().items()
-    }
+    state = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in generator.state_dict().items()}
     if half:
         state = {name: tensor.half() if tensor.ndim == 4 else tensor for name, tensor in state.items()}
-    part = Path(path).with_suffix(".part")  # and then in one go: an interruption leaves the file that was there
+    part = Path(path).with_suffix(".part")
     try:
         save_file(state, part, metadata={key: str(value) for key, value in notes.items()})
         os.replace(part, path)
@@ -38,81 +111,59 @@ def save_generator(generator, path, half=False, **notes):
         part.unlink(missing_ok=True)
 
 
-def load_generator(path):
-    """Reads a LaMa or AOT-GAN generator from a file of weights or from a folder that holds one.
+def load_generator(path: str | Path) -> nn.Module:
+    """Reads a generator from a file of weights or from a folder that holds one.
 
     Args:
-        path: as in ``read_state``. The generator is found by the names of its tensors: what stands before them, and what lies
-            beside them, as a discriminator, does not matter.
+        path: as in ``read_state``.
 
     Returns:
-        A ``LamaGenerator`` or an ``AOTGenerator`` in float32 on the CPU.
+        A network of a known kind, as ``LamaGenerator``, in float32 on the CPU.
 
     Raises:
         FileNotFoundError: where there is no such file.
         ValueError: where it cannot be read, or its tensors are not those of one generator.
     """
-    kind, state = generator_state(read_state(path), path)
-    shape = (lama_shape if kind is LamaGenerator else aot_shape)(state, path)
+    state = read_state(path)
     try:
-        with torch.device("meta"):  # no memory, and no random numbers
-            network = kind(**shape)
+        return generator_of(state)
     except ValueError as error:
-        raise ValueError(f"{path} {NOT_FOUND}: {error}") from error
+        kinds = " or ".join(architecture.name for architecture in ARCHITECTURES)
+        raise ValueError(f"{path} does not hold a {kinds} generator: {error}") from error
+
+
+def generator_of(state: Mapping[str, torch.Tensor]) -> nn.Module:
+    """The generator whose tensors are among others, in float32.
+
+    Args:
+        state: tensors by name. What stands before the names of the generator's own, and what lies beside them, as a
+            discriminator, does not matter.
+
+    Raises:
+        ValueError: where there is no whole generator of a known kind, or more than one.
+    """
+    found = [(kind, name.removesuffix(kind.stem)) for kind in ARCHITECTURES for name in state if name.endswith(kind.stem)]
+    if not found:
+        raise ValueError(f"it has no {' and no '.join(kind.stem for kind in ARCHITECTURES)}")
+    if len(found) > 1:
+        raise ValueError(f"it holds {len(found)}, named {', '.join(repr(prefix) for _, prefix in found)}")
+    kind, prefix = found[0]
+    state = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+    arguments = kind.arguments(state)
+    with torch.device("meta"):  # no memory, and no random numbers
+        network = kind.network(**arguments)
     wanted = network.state_dict()
+    parts = {name.partition(".")[0] for name in wanted}
+    state = {name: t.float() if t.is_floating_point() else t for name, t in state.items() if name.partition(".")[0] in parts}
     counters = [name for name in wanted if name.endswith("num_batches_tracked")]  # which TorchScript leaves out
     state = {name: torch.tensor(0) for name in counters} | state
     wrong = [f"{name} {_kind(state[name])}" for name in wanted if name in state and _kind(state[name]) != _kind(wanted[name])]
     for reason, names in (("lacks", wanted.keys() - state.keys()), ("also has", state.keys() - wanted.keys()), ("has", wrong)):
         if names:
             some = ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            raise ValueError(f"{path} {NOT_FOUND}: as a {kind.__name__} of {shape} it {reason} {some}")
+            raise ValueError(f"as a {type(network).__name__} of {arguments} it {reason} {some}")
     network.load_state_dict(state, assign=True)
     return network
-
-
-def generator_state(state, source="the state"):
-    """The class of the generator among other tensors, and its state: in float32, by the names that the class gives them.
-
-    Raises:
-        ValueError: where there is none, or more than one.
-    """
-    found = [(kind, name.removesuffix(stem)) for kind, stem in STEMS.items() for name in state if name.endswith(stem)]
-    if len(found) != 1:
-        prefixes = ", ".join(repr(prefix) for _, prefix in found)
-        told = f"it holds {len(found)}, named {prefixes}" if found else f"it has no {' and no '.join(STEMS.values())}"
-        raise ValueError(f"{source} {NOT_FOUND}: {told}")
-    kind, prefix = found[0]
-    parts = tuple(prefix + part for part in ("model.", "encoder.", "middle.", "decoder."))
-    tensors = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(parts)}
-    return kind, {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
-
-
-def lama_shape(state, source="the state"):
-    """``ngf``, ``n_blocks`` and ``ratio`` of the LaMa generator whose state this is.
-
-    Raises:
-        ValueError: where the tensors that tell are missing.
-    """
-    ngf, n_local = (_width(state, name, source) for name in (STEMS[LamaGenerator], "model.4.ffc.convl2l.weight"))
-    n_blocks = _count(r"model\.(\d+)\.conv1\.ffc\.convl2l\.weight", state)
-    if not n_blocks:
-        raise ValueError(f"{source} {NOT_FOUND}: it has no residual block")
-    return {"ngf": ngf, "n_blocks": n_blocks, "ratio": round(1 - n_local / (8 * ngf), 9)}
-
-
-def aot_shape(state, source="the state"):
-    """``channels``, ``n_blocks`` and ``rates`` of the AOT-GAN generator whose state this is.
-
-    Its dilation rates leave no trace in the weights: they are taken to double from 1, as the published ones do.
-
-    Raises:
-        ValueError: where the tensors that tell are missing.
-    """
-    channels = _width(state, "encoder.5.weight", source)
-    n_rates = _count(r"middle\.0\.block(\d+)\.1\.weight", state)
-    n_blocks = _count(r"middle\.(\d+)\.fuse\.1\.weight", state)
-    return {"channels": channels, "n_blocks": n_blocks, "rates": tuple(2**i for i in range(n_rates))}
 
 
 def _kind(tensor):
@@ -120,14 +171,19 @@ def _kind(tensor):
     return f"{tuple(tensor.shape)}{'' if tensor.is_floating_point() else ' of whole numbers'}"
 
 
-def _width(state, name, source):
-    """The number of channels that a convolution gives."""
-    if name not in state or state[name].ndim != 4 or not state[name].numel():
-        found = f"its {name} is {_kind(state[name])}, no convolution's weights" if name in state else f"it has no {name}"
-        raise ValueError(f"{source} {NOT_FOUND}: {found}")
+def width(state: Mapping[str, torch.Tensor], name: str) -> int:
+    """The number of channels that the convolution of this name gives.
+
+    Raises:
+        ValueError: where there is no such convolution.
+    """
+    if name not in state:
+        raise ValueError(f"it has no {name}")
+    if state[name].ndim != 4 or not state[name].numel():
+        raise ValueError(f"its {name} is {_kind(state[name])}, no convolution's weights")
     return len(state[name])
 
 
-def _count(pattern, names):
-    """How many numbers stand in a place in names."""
+def count(pattern: str, names: Collection[str]) -> int:
+    """How many different numbers stand in the group of a pattern, among the names that match it."""
     return len({match[1] for name in names if (match := re.fullmatch(pattern, name))})

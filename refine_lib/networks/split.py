@@ -1,20 +1,21 @@
-"""A network cut in two: ``front`` makes the featuremap z, ``rear`` makes the picture from it, and z can be optimised.
+"""A network cut in two: ``front`` makes the featuremap z, ``rear`` makes the picture from it, and z can be optimized.
 
-A network that is a list of layers is cut between two of them; any other at layers that are named. A split network owns what
-its network wants to see: the value in the hole, the range of values, the multiple that sizes are padded to.
+A network that is a list of layers is cut between two of them. Any other network is cut at layers that are named. A split
+network knows what its network wants to see: the value in the hole, the range of values, the multiple that sizes are padded to.
 """
 
+import contextlib
 import difflib
 import warnings
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from refine_lib.networks.aotgan import AOTGenerator
 from refine_lib.networks.featuremap import Featuremap, shapes_of
-from refine_lib.networks.lama import LamaGenerator
 from refine_lib.networks.probe import alike, check_gradient, check_repeatable, small_featuremap, small_picture
 from refine_lib.networks.trace import record, tensors_in
 
@@ -23,47 +24,53 @@ class SplitNetwork(nn.Module):
     """A list of layers as ``front`` and ``rear``, made by ``split_network``. Its weights are frozen; only z moves.
 
     ``print(model)`` shows the cut, and the shapes and the memory of z.
+
+    Attributes:
+        layers: all layers in their order.
+        at: the index of the first layer of the rear.
+        hole_value: what the network sees in the hole, in its own range.
+        value_range: of the network's pictures, in and out.
+        multiple: in pixels. Height and width are padded to a multiple of it.
     """
 
-    def __init__(self, layers, at, hole_value, value_range, multiple):
+    def __init__(self, layers: nn.Sequential, at: Any, hole_value: float, value_range: tuple[float, float], multiple: int):
         super().__init__()
         self.layers = layers.eval().requires_grad_(False)
-        self.at = at
-        self.hole_value = hole_value
-        self.value_range = value_range
-        self.multiple = multiple
+        self.at, self.hole_value, self.value_range, self.multiple = at, hole_value, value_range, multiple
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True):
         """Does nothing: a split network stays in eval mode, where batch norm treats each picture alone."""
         return super().train(False)
 
-    def network_input(self, image, mask):
-        """What the first layer sees, (B, 4, H, W): the image in the network's range, its hole filled, padded; and the mask."""
+    def network_input(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """What the first layer sees, (B, 4, H, W): the image in the network's range, its hole filled, and the mask; padded.
+
+        Raises:
+            ValueError: where the picture is too small to be padded.
+        """
         low, high = self.value_range
         seen = torch.where(mask > 0, self.hole_value, image * (high - low) + low)
         return _pad(torch.cat([seen, mask], dim=1), self.multiple)
 
-    def front(self, image, mask):
+    def front(self, image: torch.Tensor, mask: torch.Tensor) -> Featuremap:
         """From a picture with a hole to the featuremap z.
 
         Args:
-            image: (B, 3, H, W) in [0, 1]; what it holds in the hole is not looked at.
+            image: (B, 3, H, W) in [0, 1]. What it holds in the hole is not looked at.
             mask: (B, 1, H, W), 1 = hole.
 
         Returns:
-            z, a ``Featuremap``: a tuple of tensors (B, C, h, w) that knows the size of the picture.
+            z, a tuple of tensors (B, C, h, w) that knows the size of the picture.
         """
-        x = self.network_input(image, mask)
-        for layer in self.layers[: self.at]:
-            x = layer(x)
+        x = self.layers[: self.at](self.network_input(image, mask))
         return Featuremap(x if isinstance(x, tuple) else (x,), image.shape[-2:])
 
-    def rear(self, z):
+    def rear(self, z: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
         """From the featuremap to the prediction, known pixels included.
 
         Args:
-            z: what ``front`` gave. A plain tensor or tuple of tensors is taken too; it does not know the picture's size, so
-                the prediction keeps the padding to the network's multiple.
+            z: what ``front`` gave. A plain tensor or a tuple of tensors is taken, too. It does not know the picture's size, so
+                that the prediction keeps the padding to the network's multiple.
 
         Returns:
             (B, 3, H, W), in [0, 1] where the network keeps to its range.
@@ -72,26 +79,21 @@ class SplitNetwork(nn.Module):
         tensors = (z,) if isinstance(z, torch.Tensor) else tuple(z)
         if any(getattr(layer, "inplace", False) for layer in rear.modules()):
             tensors = tuple(t.clone() for t in tensors)  # a layer that works in place must not change z itself
-        x = tensors[0] if len(tensors) == 1 else tensors
-        for layer in rear:
-            x = layer(x)
-        return self._as_picture(x, getattr(z, "size", None))
+        return self._as_picture(rear(tensors[0] if len(tensors) == 1 else tensors), getattr(z, "size", None))
 
-    def forward(self, image, mask):
+    def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """The plain prediction, (B, 3, H, W): ``rear(front(image, mask))``."""
         return self.rear(self.front(image, mask))
 
-    def fingerprint(self):
-        """What tells whether the network is as it was when it was last asked; None for a kind of network that cannot tell.
+    def fingerprint(self) -> tuple[Hashable, ...] | None:
+        """What changes when the network changes; None for a kind of network that cannot tell.
 
         Weights that were changed through ``.data`` are not seen to have changed.
         """
         if type(self) is not SplitNetwork:
             return None
-        modules = list(self.modules())
-        state = (t for module in modules for t in (*module._parameters.values(), *module._buffers.values()) if t is not None)
-        weights = ((t.data_ptr(), t._version) for t in state)
-        return self.at, self.hole_value, self.value_range, self.multiple, *map(id, modules), *weights
+        weights = ((t.data_ptr(), t._version) for t in (*self.parameters(), *self.buffers()))
+        return self.at, self.hole_value, self.value_range, self.multiple, *map(id, self.modules()), *weights
 
     def _as_picture(self, x, size):
         if not isinstance(x, torch.Tensor):
@@ -101,76 +103,79 @@ class SplitNetwork(nn.Module):
         return (x[..., :height, :width] - low) / (high - low)
 
     def __repr__(self):
-        front, rear, z = self.layers[: self.at], self.layers[self.at :], small_featuremap(self)
+        layers, z = list(self.layers), small_featuremap(self)
+        front, rear = nn.ModuleList(layers[: self.at]), nn.ModuleList(layers[self.at :])
         cut = f"before layer {self.at} ({type(rear[0]).__name__})" if len(rear) else "behind the last layer"
-        return "\n".join(
-            [
-                f"SplitNetwork, cut {cut}",
-                f"  front: {len(front)} layers, {_n_parameters(front):,} parameters",
-                f"  z:     {' + '.join(shapes_of(z))}, {_memory_of(z)}",
-                f"  rear:  {len(rear)} layers, {_n_parameters(rear):,} parameters",
-            ]
+        return (
+            f"SplitNetwork, cut {cut}\n"
+            f"  front: {len(front)} layers, {_n_parameters(front):,} parameters\n"
+            f"  z:     {' + '.join(shapes_of(z))}, {_memory_of(z)}\n"
+            f"  rear:  {len(rear)} layers, {_n_parameters(rear):,} parameters"
         )
 
 
 class NamedSplitNetwork(SplitNetwork):
     """Any network as ``front`` and ``rear``, cut before the layers named ``at``, a tuple; otherwise a ``SplitNetwork``.
 
-    The rear is what those layers do and all that follows from it; z is whatever crosses over to it, skip connections
-    included, but for the picture and the mask themselves. What the network does is followed anew for each picture, so that it
-    may depend on the picture's size.
+    The rear is what those layers do and all that follows from it. z is whatever crosses over to it, skip connections included,
+    but for the picture and the mask themselves. What the network does is followed anew for each picture, so that it may depend
+    on the picture's size.
     """
 
-    def __init__(self, network, at, hole_value, value_range, multiple):
-        super().__init__(nn.Sequential(), at, hole_value, value_range, multiple)
+    def __init__(self, network: nn.Module, at: tuple[str, ...], *convention: Any):
+        super().__init__(nn.Sequential(), at, *convention)
         self.network = network.eval().requires_grad_(False)
 
-    def front(self, image, mask):
+    def front(self, image: torch.Tensor, mask: torch.Tensor) -> Featuremap:
         """As in ``SplitNetwork``; z has a tensor for each one that crosses the cut. It has no gradient to the picture."""
         followed = record(self.network, self.network_input(image, mask).detach(), self.at)
         return Featuremap(followed.z, image.shape[-2:], followed)
 
-    def rear(self, z):
+    def rear(self, z: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
         """As in ``SplitNetwork``, but z must be what ``front`` gave, or tensors in its place (``Featuremap.record``)."""
-        if getattr(z, "record", None) is None:
+        if not isinstance(z, Featuremap) or z.record is None:
             raise TypeError(f"z is a {type(z).__name__}; expected the Featuremap that front gave")
         return self._as_picture(z.record.run(z), z.size)
 
-    def forward(self, image, mask):
+    def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """The plain prediction, (B, 3, H, W)."""
         return self._as_picture(self.network(self.network_input(image, mask)), image.shape[-2:])
 
     def __repr__(self):
         z = small_featuremap(self)
-        n_rear = z.record.n_parameters
-        return "\n".join(
-            [
-                f"SplitNetwork, cut before {' and '.join(self.at)}",
-                f"  front: {_n_parameters(self.network) - n_rear:,} parameters",
-                f"  z:     {len(z)} tensor{'s' * (len(z) > 1)}, {_memory_of(z)}",
-                *(f"           {name:12} {shape}" for name, shape in zip(z.record.sources, shapes_of(z), strict=True)),
-                f"  rear:  {len(z.record.calls)} calls of torch, {n_rear:,} parameters",
-            ]
+        followed: Any = z.record
+        parts = (f"           {name:12} {shape}\n" for name, shape in zip(followed.sources, shapes_of(z), strict=True))
+        return (
+            f"SplitNetwork, cut before {' and '.join(self.at)}\n"
+            f"  front: {_n_parameters(self.network) - followed.n_parameters:,} parameters\n"
+            f"  z:     {len(z)} tensor{'s' * (len(z) > 1)}, {_memory_of(z)}\n{''.join(parts)}"
+            f"  rear:  {len(followed.calls)} calls of torch, {followed.n_parameters:,} parameters"
         )
 
 
-def split_network(network, at=None, hole_value=None, value_range=None, multiple=None):
-    """Cuts a network in two, so that the featuremap between can be optimised. It freezes the network's weights.
+def split_network(
+    network: nn.Module,
+    at: int | str | Sequence[str] | None = None,
+    hole_value: float | None = None,
+    value_range: tuple[float, float] | None = None,
+    multiple: int | None = None,
+) -> SplitNetwork:
+    """Cuts a network in two, so that the featuremap between can be optimized. It freezes the network's weights.
 
     Args:
         network: any module that takes one tensor (B, 4, H, W), image and mask, to (B, 3, H, W).
-        at: where the rear begins. For a list of layers (``nn.Sequential``, ``LamaGenerator``, ``AOTGenerator``) the index or
-            the name of a layer; 0 is before all, ``len(layers)`` behind all. For any other network, or a layer within a layer,
-            its name as in ``network.named_modules()``, or several names: z is then whatever crosses the cut before them, skip
-            connections included; picture and mask, where they go around the weights, stay as they are. None is the paper's
-            choice for LaMa and AOT-GAN, before the first residual block.
+        at: where the rear begins. For a list of layers (``nn.Sequential``, ``LamaGenerator``, ``AOTGenerator``) this is the
+            index or the name of a layer; 0 is before all, ``len(layers)`` behind all. For any other network, or a layer within
+            a layer, it is a name as in ``network.named_modules()``, or several names. z is then whatever crosses the cut before
+            them, skip connections included. Picture and mask, where they go around the weights, stay as they are. None asks
+            the network for its ``first_block``, which is the paper's choice for LaMa: before the first residual block.
         hole_value: what the network sees in the hole, in the network's own range. None asks the network, else 0.
         value_range: of the network's image, in and out. None asks the network, else (0, 1).
-        multiple: height and width are padded to a multiple of this by reflection at the right and the bottom, and the
-            prediction is cropped. None asks the network (8 for LaMa, 4 for AOT-GAN), else 1.
+        multiple: height and width are padded to a multiple of this many pixels by reflection at the right and the bottom, and
+            the prediction is cropped. None asks the network (8 for LaMa, 4 for AOT-GAN), else 1.
 
     Returns:
-        A ``SplitNetwork``: ``front(image, mask)``, ``rear(z)``, and ``model(image, mask)`` for both.
+        A model with ``front(image, mask)``, ``rear(z)``, and ``model(image, mask)`` for both.
 
     Raises:
         TypeError: where the network is no module.
@@ -181,24 +186,24 @@ def split_network(network, at=None, hole_value=None, value_range=None, multiple=
     """
     if not isinstance(network, nn.Module):
         raise TypeError(f"network is a {type(network).__name__}; expected an nn.Module")
-    hole_value = getattr(network, "hole_value", 0.0) if hole_value is None else hole_value
-    low, high = getattr(network, "value_range", (0.0, 1.0)) if value_range is None else value_range
+
+    def said(name: str, given: Any, default: Any) -> Any:
+        return getattr(network, name, default) if given is None else given
+
+    low, high = said("value_range", value_range, (0.0, 1.0))
     if not low < high:
         raise ValueError(f"value_range is {(low, high)!r}; expected (low, high) with low below high")
-    multiple = getattr(network, "multiple", 1) if multiple is None else multiple
-    if not isinstance(multiple, int) or multiple < 1:
-        raise ValueError(f"multiple is {multiple!r}; expected a whole number of 1 or more pixels")
-    convention = float(hole_value), (float(low), float(high)), multiple
+    side = said("multiple", multiple, 1)
+    if not isinstance(side, int) or side < 1:
+        raise ValueError(f"multiple is {side!r}; expected a whole number of 1 or more pixels")
+    convention = float(said("hole_value", hole_value, 0.0)), (float(low), float(high)), side
 
     layers = _layers_of(network)
-    at = getattr(network, "first_block", None) if at is None and layers is not None else at
-    place = _place_among(
-        layers, at.removeprefix("model.") if isinstance(network, LamaGenerator) and isinstance(at, str) else at
-    )
-    if place is not None:
+    place = _place_of(network, layers, said("first_block", at, None))
+    if isinstance(place, int):
         model = SplitNetwork(layers, place, *convention)
     else:
-        model = NamedSplitNetwork(network, _check_names(network, layers, at), *convention)
+        model = NamedSplitNetwork(network, place, *convention)
     check_repeatable(model)
     if isinstance(model, NamedSplitNetwork):
         _check_followed(model)
@@ -212,7 +217,7 @@ class Layer:
 
     index: int
     name: str
-    shapes: tuple
+    shapes: tuple[tuple[int, ...], ...]
     nbytes: int
 
     def __str__(self):
@@ -221,7 +226,7 @@ class Layer:
 
 
 @torch.no_grad()
-def trace(model, image, mask):
+def trace(model: SplitNetwork, image: torch.Tensor, mask: torch.Tensor) -> list[Layer]:
     """Runs a split network and tells what each of its layers gives.
 
     Args:
@@ -229,8 +234,8 @@ def trace(model, image, mask):
         image, mask: as in ``SplitNetwork.front``.
 
     Returns:
-        A list of ``Layer``, in the order in which they run. For a list of layers these are its own; for another network those
-        that have no layers within.
+        The layers in the order in which they run. For a list of layers these are its own. For another network these are the
+        layers that have no layers within.
     """
     found = []
 
@@ -243,12 +248,10 @@ def trace(model, image, mask):
         names = {layer: name for name, layer in model.network.named_modules() if not list(layer.children())}
     else:
         names = {layer: type(layer).__name__ for layer in model.layers}
-    hooks = [layer.register_forward_hook(hook) for layer in names]
-    try:
+    with contextlib.ExitStack() as stack:
+        for layer in names:
+            stack.callback(layer.register_forward_hook(hook).remove)
         model(image, mask)
-    finally:
-        for handle in hooks:
-            handle.remove()
     return found
 
 
@@ -269,37 +272,34 @@ def _check_followed(model):
         if wanted.isfinite().all() and not alike(found / scale, wanted / scale):
             raise ValueError(
                 "the cut network has another gradient than the whole one: what the network does cannot be followed. Look behind"
-                " the cut for TorchScript, vmap, hooks on gradients, or a Function whose apply was given another name"
+                " the cut for TorchScript, vmap, or hooks on gradients"
             )
 
 
-def _layers_of(network):
+def _layers_of(network) -> Any:
     """The layers of a network that is a list of them, as an ``nn.Sequential``; None for another."""
-    if isinstance(network, LamaGenerator | AOTGenerator):
+    if isinstance(getattr(network, "first_block", None), int):
         return network.layers
     is_list = isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward
     return network if is_list else None
 
 
-def _place_among(layers, at):
-    """The index of a layer in a list of layers; None where ``at`` is the name of something else."""
-    if isinstance(at, str | list | tuple):
-        names = [] if layers is None else [name for name, _ in layers.named_children()]
-        return names.index(at) if at in names else None
-    n_layers = -1 if layers is None else len(layers)
-    if isinstance(at, bool) or not isinstance(at, int) or not 0 <= at <= n_layers:
-        index = "" if layers is None else f"the index of a layer, 0 to {n_layers}, or "
+def _place_of(network, layers, at) -> Any:
+    """The index of a layer in a list of layers, or else the names, as a tuple, of layers within the network."""
+    if layers is not None and isinstance(at, int) and 0 <= at <= len(layers):
+        return at
+    if not isinstance(at, str | list | tuple):
+        index = "" if layers is None else f"the index of a layer, 0 to {len(layers)}, or "
         raise ValueError(f"at is {at!r}; expected {index}the name of a layer, or several names")
-    return at
-
-
-def _check_names(network, layers, at):
-    """The names as a tuple, each that of a layer within the network."""
+    known = dict(network.named_modules(remove_duplicate=False))
+    if layers is not None and isinstance(at, str):
+        layer = (dict(layers.named_modules(remove_duplicate=False)) | known).get(at)
+        if layer in list(layers):
+            return list(layers).index(layer)
     names = (at,) if isinstance(at, str) else tuple(at)
-    known = [name for name, _ in network.named_modules(remove_duplicate=False) if name]
     for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known) or [n for n, _ in network.named_children()]
+        if not name or name not in known:
+            near = difflib.get_close_matches(str(name), known) or [name for name, _ in network.named_children()]
             raise ValueError(f"at is {name!r}; expected the name of a layer, for instance {', '.join(near[:8])}")
     if not names:
         raise ValueError("at is empty; expected the name of a layer, or several")
