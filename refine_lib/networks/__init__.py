@@ -40,6 +40,13 @@ def load_network(
         ConnectionError: where a published network cannot be fetched. The message says how to put it there by hand.
         ValueError: where the file is damaged, holds no such generator, or asks to run something.
         RuntimeError: where the device is missing.
+
+    Example:
+        >>> load_network("mini-lama", device="cpu")
+        SplitNetwork, cut before layer 5 (FourierBlock)
+          front: 5 layers, 100,384 parameters
+          z:     32 x H/8 x W/8 + 96 x H/8 x W/8, 8 MB for 1024 x 1024 px
+          rear:  19 layers, 1,101,315 parameters
     """
     device = pick_device(device)
     weights = WEIGHTS.get(name_or_path) if isinstance(name_or_path, str) else None

@@ -182,6 +182,15 @@ def split_network(
         ValueError: where there is no such layer, or the cut is none, or a small picture shows that the network does not return
             a picture of the same size, has side effects, or breaks the gradient.
 
+    Example:
+        >>> from torch import nn
+        >>> network = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1))
+        >>> split_network(network, at=2)
+        SplitNetwork, cut before layer 2 (Conv2d)
+          front: 2 layers, 296 parameters
+          z:     8 x H x W, 32 MB for 1024 x 1024 px
+          rear:  1 layers, 219 parameters
+
     Source: the front and rear of Algorithm 1; for LaMa the cut of the authors' code.
     """
     if not isinstance(network, nn.Module):
