@@ -91,7 +91,7 @@ def interval(pairs: torch.Tensor | tuple[torch.Tensor, ...], statistic: Statisti
     Raises:
         ValueError: where there is no picture.
 
-    Source: the percentile method of Efron, by ``scipy.stats.bootstrap``; 2000 draws of seed 0.
+    Source: the percentile method of Efron, by ``scipy.stats.bootstrap``: 9,999 draws of seed 0.
     """
     from scipy.stats import bootstrap  # when it is needed: it takes half a second to import
 
@@ -104,7 +104,7 @@ def interval(pairs: torch.Tensor | tuple[torch.Tensor, ...], statistic: Statisti
         return statistic(*(one[numbers] for one in pairs)).numpy()
 
     # In batches, because all draws of many pictures at once would take gigabytes.
-    ends = bootstrap((numbers,), of_drawn, n_resamples=2000, batch=100, method="percentile", rng=0).confidence_interval
+    ends = bootstrap((numbers,), of_drawn, batch=100, method="percentile", rng=0).confidence_interval
     return value, float(ends.low), float(ends.high)
 
 

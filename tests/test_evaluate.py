@@ -289,7 +289,7 @@ def test_results_made_elsewhere_are_a_method(tmp_path):
         ("folder:MAT", "expected plain:NETWORK"),
         ("plain:mini-lama:n_iters=3", "with n_iters; expected no setting"),
         ("refined:mini-lama:rate=3", "with rate; expected smallest_scale, n_iters"),
-        ("refined:mini-lama:n_iters", "with 'n_iters'; expected a setting as in n_iters=5"),
+        ("refined:mini-lama:n_iters", "n_iters is ''; expected a whole number"),
         ("refined:mini-lama:n_iters=-1", "n_iters is -1; expected"),
         ("refined:mini-lama:optimizer=sgd", "optimizer is 'sgd'; expected one of"),
     ],
@@ -576,7 +576,7 @@ def test_each_worker_takes_its_part_of_the_cores_and_a_gpu_of_its_own(monkeypatc
 def test_workers_that_cannot_be_had_are_named():
     with pytest.raises(ValueError, match="device is 'cuda:1'; expected 'cuda' or 'cpu'"):
         evaluate("scenes:1", "nowhere", ["thick"], METHODS[:1], workers=2, device="cuda:1")
-    with pytest.raises(ValueError, match="expected one of them: a scheduler has its own workers"):
+    with pytest.raises(ValueError, match="expected one: a scheduler has its own workers"):
         evaluate("scenes:1", "nowhere", ["thick"], METHODS[:1], workers=2, scheduler="tcp://127.0.0.1:1")
 
 

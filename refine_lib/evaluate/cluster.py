@@ -20,13 +20,14 @@ from distributed.client import FutureCancelledError
 
 from refine_lib.evaluate.rows import Task
 
+Work = Callable[[Task], Iterator[dict[str, Any]]]
 TRIES = 2  # of a task whose workers die. Dask itself tries other workers before; after that it is a row with the error
 PATIENCE_SECONDS = 30  # for which workers of this machine may be missing; one that died is started again in a few
 _alone = threading.Lock()  # a worker may have several threads; the networks, their times and the memory are the process's
 
 
 def computed_by_workers(
-    work: Callable[[Task], Iterator[dict[str, Any]]], tasks: Iterable[Task], workers: int, scheduler: str | None
+    work: Work, tasks: Iterable[Task], workers: int, scheduler: str | None
 ) -> Iterator[tuple[Task, list[dict[str, Any]]]]:
     """Yields the tasks and their rows as they come in, in any order.
 
@@ -77,7 +78,7 @@ def _computed_by(client, work, left, tries, workers):
                 yield number, left[number].failed("KilledWorker: every worker died that computed this picture")
 
 
-def rows_of(work: Callable[[Task], Iterator[dict[str, Any]]], task: Task, workers: int) -> list[dict[str, Any]]:
+def rows_of(work: Work, task: Task, workers: int) -> list[dict[str, Any]]:
     """The rows of a task: what a worker does.
 
     Args:

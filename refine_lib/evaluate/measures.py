@@ -69,11 +69,12 @@ class Substitute:
         return self.network.distance(filled, truth)[0]
 
 
+Networks = Inception | Substitute
 FEATURE_NETWORKS = {"inception": Inception, "scenes": Substitute}
 FEATURES = ("auto", *FEATURE_NETWORKS)
 
 
-def feature_networks(features: str, device: torch.device) -> Inception | Substitute:
+def feature_networks(features: str, device: torch.device) -> Networks:
     """The feature networks by their name, ``"inception"`` or ``"scenes"``, on a device."""
     return FEATURE_NETWORKS[features](device)
 
@@ -230,9 +231,7 @@ PER_PICTURE = {name: measure for name, measure in TABLE_1.items() if measure.per
 
 
 @torch.no_grad()
-def measures_of(
-    networks: Inception | Substitute, filled: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor
-) -> dict[str, float | np.ndarray]:
+def measures_of(networks: Networks, filled: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor) -> dict[str, Any]:
     """The measures of one filled picture by their names, and ``features``, a float32 array.
 
     L1, PSNR and SSIM are inside the hole. Feature networks look at whole pictures.
@@ -244,6 +243,6 @@ def measures_of(
 
 
 @torch.no_grad()
-def features_of(networks: Inception | Substitute, image: torch.Tensor) -> np.ndarray:
+def features_of(networks: Networks, image: torch.Tensor) -> np.ndarray:
     """What the feature network sees in a whole picture (1, 3, H, W) in [0, 1]: float32 (D,)."""
     return networks.features(image).float().cpu().numpy()

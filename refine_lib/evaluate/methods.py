@@ -244,8 +244,6 @@ def parse_method(words: str) -> Method:
 
 def _setting(words):
     name, _, value = words.partition("=")
-    if not value:
-        raise ValueError(f"it comes with {words!r}; expected a setting as in n_iters=5")
     try:
         return name, ast.literal_eval(value)
     except (SyntaxError, ValueError):  # a word

@@ -18,6 +18,7 @@ from refine_lib.scenes.brushes import brush_mask, seed_of
 
 FIRST_TRAINING_SEED = 900_000_000  # scenes of smaller seeds were never trained with
 SCENES = "scenes:"  # before a number: that many drawn scenes in place of files
+Sources = str | Path | Sequence[str | Path]
 ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -57,25 +58,18 @@ class Picture:
         return mask
 
     @property
-    def stamp(self) -> str:
-        """Tells a file from another one that takes its name later: size and time of its last change."""
-        return "" if self.path is None else stamp_of(self.path)
-
-    @property
     def file_name(self) -> str:
         """What its filled pictures are called: its name, ending in .png."""
         return self.name if self.name.lower().endswith(".png") else f"{self.name}.png"
 
 
-def stamp_of(path: str | Path) -> str:
-    """Size and time of the last change of a file; empty where there is none."""
-    path = Path(path)
-    return f"{path.stat().st_size} bytes, {path.stat().st_mtime_ns}" if path.is_file() else ""
+def stamp_of(path: str | Path | None) -> str:
+    """Tells a file from another one that takes its name later: size and time of its last change. Empty where there is none."""
+    found = Path(path or "")
+    return f"{found.stat().st_size} bytes, {found.stat().st_mtime_ns}" if found.is_file() else ""
 
 
-def find_pictures(
-    images: str | Path | Sequence[str | Path], limit: int | None = None, without: str | Path | None = None
-) -> list[Picture]:
+def find_pictures(images: Sources, limit: int | None = None, without: str | Path | None = None) -> list[Picture]:
     """The pictures that a source names, in the order of their names.
 
     Args:

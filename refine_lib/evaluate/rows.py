@@ -12,7 +12,7 @@ from pyarrow.dataset import dataset
 
 from refine_lib.evaluate.measures import PER_PICTURE
 from refine_lib.evaluate.methods import Method
-from refine_lib.evaluate.pictures import Picture, whole_file
+from refine_lib.evaluate.pictures import Picture, stamp_of, whole_file
 
 # The columns. ``kind`` is of the hole, and empty for the truth; ``seconds`` are of the method, where they mean something;
 # ``other_seconds`` were needed to read the picture, draw its hole, and so on; ``made_with`` are the device and versions;
@@ -48,7 +48,7 @@ class Task:
         """
         keys = {}
         for method in self.methods:
-            of = (self.picture.name, self.picture.stamp, self.kind, method.name, method.stamp(self.picture, self.kind))
+            of = (self.picture.name, stamp_of(self.picture.path), self.kind, method.name, method.stamp(self.picture, self.kind))
             keys[method.name] = hashlib.sha256(repr(of).encode()).hexdigest()[:24]
         return keys
 

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from refine_lib.device import describe, pick_device
 from refine_lib.evaluate.measures import choose_features, feature_networks, features_of, measures_of
 from refine_lib.evaluate.methods import TRUTH, Case, Method, forget_networks, parse_method
-from refine_lib.evaluate.pictures import Picture, find_pictures, settle, settled, write_png
+from refine_lib.evaluate.pictures import Picture, Sources, find_pictures, settle, settled, write_png
 from refine_lib.evaluate.rows import Conditions, Rows, Task
 from refine_lib.evaluate.tables import Table
 from refine_lib.photos.pixels import to_image, to_pixels
@@ -28,7 +28,7 @@ class NotFid(UserWarning):
 
 
 def evaluate(
-    images: str | Path | Sequence[str | Path],
+    images: Sources,
     output: str | Path,
     masks: str | Sequence[str] = tuple(KINDS),
     methods: str | Method | Sequence[str | Method] = ("plain:big-lama", "refined:big-lama"),
@@ -90,8 +90,8 @@ def evaluate(
         forget_networks()  # each worker has its own
     conditions = Conditions(size, seed, features)
     settle(asdict(conditions), output)
-    fills = [("", [TRUTH]), *((kind, methods) for kind in kinds)]
-    tasks = [Task(picture, kind, some, i < keep) for i, picture in enumerate(pictures) for kind, some in fills]
+    fills = {"": [TRUTH], **dict.fromkeys(kinds, methods)}
+    tasks = [Task(picture, kind, some, i < keep) for i, picture in enumerate(pictures) for kind, some in fills.items()]
     keys = [key for task in tasks for key in task.keys().values()]
     rows = Rows(output / "rows")
     if retry:
@@ -141,8 +141,7 @@ def _check_workers(workers, scheduler, device):
     if importlib.util.find_spec("distributed") is None:
         raise ModuleNotFoundError("workers and scheduler need Dask: pip install 'refine_lib[cluster]'")
     if workers and scheduler:
-        given = f"workers is {workers} and scheduler {scheduler!r}"
-        raise ValueError(f"{given}; expected one of them: a scheduler has its own workers")
+        raise ValueError(f"workers is {workers} and scheduler {scheduler!r}; expected one: a scheduler has its own workers")
     if device is not None and ":" in str(device):
         raise ValueError(f"device is {device!r}; expected 'cuda' or 'cpu': each worker gets a GPU of its own")
 

@@ -3,6 +3,7 @@
 import collections
 import csv
 import io
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -73,12 +74,11 @@ def cell(value: "Value | None", measure: str, sign: str = "", alone: bool = Fals
 
 def differences(table: "Table") -> Iterator[str]:
     """Sentences on pairs of methods: for each kind of hole each measure of single pictures."""
-    for method, other in table.compared():
-        for kind in table.kinds:
-            if all((kind, name, "l1") in table.values for name in (method, other)):
-                found = {name: table.difference(kind, method, other, name) for name in PER_PICTURE}
-                told = [f"{table.title(name)} {cell(value, name, sign='+')}" for name, value in found.items()]
-                yield f"{kind}: {method} beside {other}: {', '.join(told)}"
+    for (method, other), kind in itertools.product(table.compared(), table.kinds):
+        if all((kind, name, "l1") in table.values for name in (method, other)):
+            found = {name: table.difference(kind, method, other, name) for name in PER_PICTURE}
+            told = [f"{table.title(name)} {cell(value, name, sign='+')}" for name, value in found.items()]
+            yield f"{kind}: {method} beside {other}: {', '.join(told)}"
 
 
 def sentences(table: "Table") -> Iterator[str]:
