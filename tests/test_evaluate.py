@@ -99,9 +99,7 @@ def test_blurred_is_better_than_moved_is_better_than_wrong(networks):
         filled = damaged(truth, mask, torch.full((12,), kind))
         each = [measures_of(networks, *(t[i : i + 1] for t in (filled, truth, mask))) for i in range(12)]
         measured[name] = {key: np.mean([one[key] for one in each]) for key in ("l1", "ssim", "psnr", "perceptual")}
-        measured[name]["frechet"] = frechet_distance(
-            np.stack([one["features"] for one in each]), networks.network(truth).numpy()
-        )
+        measured[name]["frechet"] = frechet_distance(np.stack([one["features"] for one in each]), networks(truth).numpy())
     assert measured["blurred"]["l1"] < measured["moved"]["l1"] < measured["wrong"]["l1"]
     assert measured["blurred"]["psnr"] > measured["moved"]["psnr"] > measured["wrong"]["psnr"]
     assert measured["blurred"]["ssim"] > measured["wrong"]["ssim"]

@@ -20,7 +20,7 @@ def write_grids(output: str | Path, table: Table, pictures: Sequence[Picture], c
     """Writes ``methods_KIND.png`` and ``refined_KIND.png`` of the kept pictures into a folder of results.
 
     ``methods`` has whole pictures, every method in a column: the form of the paper's Figure 4. ``refined`` has each refined
-    method beside its plain one, with what lies around the holes enlarged: the form of Figure 5.
+    method beside the plain one, with what lies around the holes enlarged: the form of Figure 5.
 
     Args:
         output, pictures: as in ``evaluate``; a picture is shown where every method has filled it and it was kept.
@@ -39,9 +39,9 @@ def write_grids(output: str | Path, table: Table, pictures: Sequence[Picture], c
         shown = {title: torch.cat([load_photo(files[i][title]) for i in there]) for title in folders}
         holes = torch.cat([pictures[i].hole(kind, table.conditions.size, table.conditions.seed) for i in there])
         figures = {"methods": _whole_pictures(shown, holes, caption)}
-        pairs = [(f"plain:{name.split(':')[1]}", name) for name in table.methods if name.startswith("refined:")]
-        compared = dict.fromkeys(name for pair in pairs if pair[0] in shown for name in pair)
-        if compared:
+        refined = [(other, method) for method, other in table.compared() if method.startswith("refined:")]
+        if refined:
+            compared = dict.fromkeys(name for pair in refined for name in pair)
             columns = {_broken(name): shown[name] for name in ("input", *compared, TRUTH.name)}
             figures["refined"] = compare_rows(columns, holes, caption=caption)
         for name, figure in figures.items():

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torchmetrics.image import fid, kid, lpip
 
-from refine_lib.evaluate.scene_features import load_scene_features
+from refine_lib.evaluate.scene_features import SceneFeatures, load_scene_features
 from refine_lib.metrics import fraction, l1, ssim
 from refine_lib.photos.pixels import to_pixels
 
@@ -23,24 +23,28 @@ N_SUBSETS = 100  # of the pictures, over which the kernel distance is averaged
 ROUNDING_ERROR = 1 / (12 * 255**2)  # the mean squared error of rounding to steps of 1/255
 
 
-class Inception:
-    """The networks of FID and LPIPS, by the paper's conventions."""
+NOTES = {  # on the feature networks, by their names
+    "inception": "FID and KID: Inception v3 (torch-fidelity's inception-v3-compat, 2048 features), pictures brought to 299 px"
+    f" bilinearly without antialias (as TensorFlow 1 does); LPIPS: {PERCEPTUAL}, version 0.1; both by torchmetrics",
+    "scenes": "(scenes): with a small feature network that was trained on drawn scenes, in place of Inception and VGG: these"
+    " are neither FID nor KID nor LPIPS, and cannot be compared with them",
+}
+FEATURES = ("auto", *NOTES)
 
-    note = (
-        "FID and KID: Inception v3 (torch-fidelity's inception-v3-compat, 2048 features), pictures brought to 299 px bilinearly"
-        f" without antialias (as TensorFlow 1 does); LPIPS: {PERCEPTUAL}, version 0.1; both by torchmetrics"
-    )
+
+class Inception:
+    """The networks of FID and LPIPS, by the paper's conventions; called as ``SceneFeatures`` is."""
 
     def __init__(self, device):
         self.device = device
         self.inception = fid.FrechetInceptionDistance(feature=2048, antialias=False).inception.to(device)
         self.lpips = lpip.LearnedPerceptualImagePatchSimilarity(net_type=PERCEPTUAL, normalize=True).to(device)
 
-    def features(self, image):
-        """The features of a picture (1, 3, H, W) in [0, 1]: (2048,)."""
+    def __call__(self, image):
+        """The features of a picture (1, 3, H, W) in [0, 1]: (1, 2048)."""
         # Rounded to bytes as it would be saved. Torchmetrics itself cuts off, by which k / 255 may become k - 1.
         pixels = torch.from_numpy(to_pixels(image)).permute(2, 0, 1)[None].to(self.device)
-        return self.inception(pixels)[0]
+        return self.inception(pixels)
 
     def distance(self, filled, truth):
         """LPIPS of two pictures (1, 3, H, W) in [0, 1]: ()."""
@@ -49,34 +53,12 @@ class Inception:
         return value
 
 
-class Substitute:
-    """The embedded feature network in their place: 48 features."""
-
-    note = (
-        "(scenes): with a small feature network that was trained on drawn scenes, in place of Inception and VGG: these are"
-        " neither FID nor KID nor LPIPS, and cannot be compared with them"
-    )
-
-    def __init__(self, device):
-        self.network = load_scene_features(device)
-
-    def features(self, image):
-        """The features of a picture (1, 3, H, W) in [0, 1]: (48,)."""
-        return self.network(image)[0]
-
-    def distance(self, filled, truth):
-        """How differently two pictures (1, 3, H, W) in [0, 1] look to the network: ()."""
-        return self.network.distance(filled, truth)[0]
-
-
-Networks = Inception | Substitute
-FEATURE_NETWORKS = {"inception": Inception, "scenes": Substitute}
-FEATURES = ("auto", *FEATURE_NETWORKS)
+Networks = Inception | SceneFeatures
 
 
 def feature_networks(features: str, device: torch.device) -> Networks:
     """The feature networks by their name, ``"inception"`` or ``"scenes"``, on a device."""
-    return FEATURE_NETWORKS[features](device)
+    return Inception(device) if features == "inception" else load_scene_features(device)
 
 
 def choose_features(features: str, device: torch.device | str = "cpu") -> tuple[str, str]:
@@ -113,7 +95,7 @@ def frechet_distance(features: np.ndarray, others: np.ndarray) -> float:
     return _of_sets(metric, features, others).item()
 
 
-def kernel_distance(features: np.ndarray, others: np.ndarray, seed: int = 0) -> tuple[float, float]:
+def kernel_distance(features: np.ndarray, others: np.ndarray) -> tuple[float, float]:
     """The kernel distance of two sets of features, and its standard deviation over subsets: KID where they are Inception's.
 
     A subset has half the pictures, at most 1000. Of sets that have no picture in common the distance is right on average for
@@ -125,7 +107,7 @@ def kernel_distance(features: np.ndarray, others: np.ndarray, seed: int = 0) -> 
     size = min(1000, max(2, min(len(features), len(others)) // 2))
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore", UserWarning)  # that it keeps the features
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         metric = kid.KernelInceptionDistance(feature=_AsTheyAre(features.shape[1]), subsets=N_SUBSETS, subset_size=size)
         mean, deviation = _of_sets(metric, features, others)
     return mean.item(), deviation.item()
@@ -245,4 +227,4 @@ def measures_of(networks: Networks, filled: torch.Tensor, truth: torch.Tensor, m
 @torch.no_grad()
 def features_of(networks: Networks, image: torch.Tensor) -> np.ndarray:
     """What the feature network sees in a whole picture (1, 3, H, W) in [0, 1]: float32 (D,)."""
-    return networks.features(image).float().cpu().numpy()
+    return networks(image)[0].float().cpu().numpy()

@@ -58,11 +58,11 @@ class Task:
         return [same | {"method": method.name} for method in self.methods]
 
 
+@dataclass(frozen=True)
 class Rows:
     """The rows of a folder."""
 
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+    folder: Path
 
     def __contains__(self, key: str) -> bool:
         return self.path(key).is_file()

@@ -109,9 +109,8 @@ class Table:
     def compared(self) -> Iterator[tuple[str, str]]:
         """Pairs of methods that are compared: each refined one with the plain pass of its network, others with the first."""
         for method in self.methods:
-            way, _, rest = method.partition(":")
-            plain = f"plain:{rest.split(':')[0]}"
-            other = plain if way == "refined" and plain in self.methods else self.methods[0]
+            plain = f"plain:{method.split(':')[1]}" if method.startswith("refined:") else ""
+            other = plain if plain in self.methods else self.methods[0]
             if other != method:
                 yield method, other
 

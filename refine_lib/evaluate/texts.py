@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from refine_lib.evaluate.measures import FEATURE_NETWORKS, PER_PICTURE, TABLE_1
+from refine_lib.evaluate.measures import NOTES, PER_PICTURE, TABLE_1
 
 if TYPE_CHECKING:
     from refine_lib.evaluate.tables import Table, Value
@@ -64,12 +64,12 @@ def cell(value: "Value | None", measure: str, sign: str = "", alone: bool = Fals
     """
     if value is None or np.isnan(value.value):
         return "-"
-    number, low, high, spread = (
-        f"{one:{sign}.{TABLE_1[measure].digits}f}" for one in (value.value, value.low, value.high, value.spread)
-    )
-    if alone or np.isnan(value.low) and np.isnan(value.spread):
-        return number
-    return f"{number} [{low}, {high}]" if np.isnan(value.spread) else f"{number} ± {spread}"
+    written = f"{{:{sign}.{TABLE_1[measure].digits}f}}".format
+    if not alone and not np.isnan(value.low):
+        return f"{written(value.value)} [{written(value.low)}, {written(value.high)}]"
+    if not alone and not np.isnan(value.spread):
+        return f"{written(value.value)} ± {written(value.spread)}"
+    return written(value.value)
 
 
 def differences(table: "Table") -> Iterator[str]:
@@ -93,7 +93,7 @@ def sentences(table: "Table") -> Iterator[str]:
     yield f"s: seconds of the method alone, median over the pictures; {'; '.join(table.machines)}"
     higher = ", ".join(table.title(name) for name, measure in TABLE_1.items() if measure.better == "higher")
     yield f"higher is better: {higher}; of all other measures lower is better"
-    yield FEATURE_NETWORKS[table.conditions.features].note
+    yield NOTES[table.conditions.features]
     if table.why:
         yield f"the official networks were not used: {table.why}"
     if min(len(table.common(kind)) for kind in table.kinds) < MANY_PICTURES:
