@@ -6,12 +6,12 @@ from pathlib import Path
 from refine_lib.evaluate import evaluate  # first: it says what to install where something is missing
 from refine_lib.evaluate.grids import write_grids
 from refine_lib.evaluate.measures import FEATURES
-from refine_lib.evaluate.methods import EXPECTED
+from refine_lib.evaluate.methods import METHOD_WORDS
 from refine_lib.evaluate.pictures import find_pictures, write_inputs
 from refine_lib.scenes.brushes import KINDS
 
-EPILOG = f"""methods: {EXPECTED}. NETWORK is a name or a path for refine_lib.load_network. enlarged takes the smallest picture
-of the pyramid. folder takes results made elsewhere in PATH/KIND/NAME.png, of what --inputs wrote."""
+EPILOG = f"""methods: {METHOD_WORDS}. NETWORK is a name or a path for refine_lib.load_network. enlarged takes the smallest
+picture of the pyramid. folder takes results made elsewhere in PATH/KIND/NAME.png, of what --inputs wrote."""
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """The same work by many processes, of this machine or of many, through ``dask.distributed``. A worker that dies loses nothing.
 
-Workers compute rows and hand them back; this process alone writes them. So the folder of results need not be within the
-workers' reach, but files of pictures, of results made elsewhere and of weights must be there by the same paths.
+Workers compute rows and hand them back; this process alone writes them. So workers need not reach the folder of results. They
+do need the files of pictures, of results made elsewhere and of weights, by the same paths.
 """
 
 import collections
@@ -21,9 +21,9 @@ from distributed.client import FutureCancelledError
 from refine_lib.evaluate.rows import Task
 
 Work = Callable[[Task], Iterator[dict[str, Any]]]
-TRIES = 2  # of a task whose workers die. Dask itself tries other workers before; after that it is a row with the error
-PATIENCE_SECONDS = 30  # for which workers of this machine may be missing; one that died is started again in a few
-_alone = threading.Lock()  # a worker may have several threads; the networks, their times and the memory are the process's
+TRIES = 2  # of a task whose workers die, before its rows hold the error; in each try Dask takes several workers
+PATIENCE_SECONDS = 30  # for which workers of this machine may be missing; Dask starts one that died again in a few seconds
+_alone = threading.Lock()  # a worker may have several threads, which would share its networks, its memory and its time
 
 
 def computed_by_workers(
@@ -33,8 +33,8 @@ def computed_by_workers(
 
     Args:
         work: yields the rows of a task.
-        workers: how many processes of this machine, where there is no scheduler. Where one of them cannot be started again
-            for some time after it died, all are started anew.
+        workers: how many processes of this machine, where there is no scheduler. All are started anew where one that died
+            cannot be started again for ``PATIENCE_SECONDS``.
         scheduler: the address of a Dask scheduler.
 
     Raises:
@@ -48,7 +48,7 @@ def computed_by_workers(
 
 
 def _computed_by(client, work, left, tries, workers):
-    """Yields (number, rows) of the tasks that are left; ends early where fewer than so many workers are there for long."""
+    """Yields (number, rows) of the tasks that are left. It ends early where some of the workers stay away for too long."""
     finished, waiting, enough_at = queue.SimpleQueue(), {}, time.monotonic()
 
     def submit(number):
@@ -82,7 +82,8 @@ def rows_of(work: Work, task: Task, workers: int) -> list[dict[str, Any]]:
     """The rows of a task: what a worker does.
 
     Args:
-        workers: how many of them share this machine: each takes a part of the cores, and of several GPUs one. 0 takes all.
+        workers: how many workers share this machine. Each takes its part of the cores and, where there are GPUs, one of them.
+            With 0 the worker is left as it was started.
     """
     with _alone:
         if workers:

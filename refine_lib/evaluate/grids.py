@@ -19,11 +19,14 @@ from refine_lib.plots.style import house_style, write_caption
 def write_grids(output: str | Path, table: Table, pictures: Sequence[Picture], caption: str = "") -> list[Path]:
     """Writes ``methods_KIND.png`` and ``refined_KIND.png`` of the kept pictures into a folder of results.
 
-    ``methods`` has whole pictures, every method in a column: the form of the paper's Figure 4. ``refined`` has each refined
-    method beside the plain one, with what lies around the holes enlarged: the form of Figure 5.
+    The first has whole pictures, every method in a column, as the paper's Figure 4 has. The second has each refined method
+    beside the one it is compared with, and enlarges what lies around the holes, as Figure 5 does. A picture is shown where it
+    was kept of every method.
 
     Args:
-        output, pictures: as in ``evaluate``; a picture is shown where every method has filled it and it was kept.
+        output: the folder, as in ``evaluate``.
+        table: what was found.
+        pictures: those that ``find_pictures`` has found.
         caption: a line under each figure.
 
     Returns:

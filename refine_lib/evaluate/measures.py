@@ -53,10 +53,10 @@ class Inception:
         return value
 
 
-Networks = Inception | SceneFeatures
+FeatureNetworks = Inception | SceneFeatures
 
 
-def feature_networks(features: str, device: torch.device) -> Networks:
+def feature_networks(features: str, device: torch.device) -> FeatureNetworks:
     """The feature networks by their name, ``"inception"`` or ``"scenes"``, on a device."""
     return Inception(device) if features == "inception" else load_scene_features(device)
 
@@ -199,7 +199,7 @@ class Measure:
         return self.substitute if self.substitute and features == "scenes" else self.title
 
 
-COLUMNS = (  # in the order in which they are shown
+REGISTERED = (  # in the order in which they are shown
     Measure("frechet", "FID", "set", _frechet, "lower", 3, substitute="Fréchet (scenes)", at_least=2),
     Measure("kernel", "KID", "set", _kernel, "lower", 4, substitute="kernel (scenes)", at_least=2),
     Measure("perceptual", "LPIPS", "picture", _perceptual, "lower", 4, substitute="perceptual (scenes)"),
@@ -208,12 +208,12 @@ COLUMNS = (  # in the order in which they are shown
     Measure("ssim", "SSIM", "picture", _ssim, "higher", 3),
     Measure("seconds", "s", "set", _median_seconds, "lower", 2),
 )
-TABLE_1 = {measure.name: measure for measure in COLUMNS}
+TABLE_1 = {measure.name: measure for measure in REGISTERED}
 PER_PICTURE = {name: measure for name, measure in TABLE_1.items() if measure.per == "picture"}
 
 
 @torch.no_grad()
-def measures_of(networks: Networks, filled: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor) -> dict[str, Any]:
+def measures_of(networks: FeatureNetworks, filled: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor) -> dict[str, Any]:
     """The measures of one filled picture by their names, and ``features``, a float32 array.
 
     L1, PSNR and SSIM are inside the hole. Feature networks look at whole pictures.
@@ -225,6 +225,6 @@ def measures_of(networks: Networks, filled: torch.Tensor, truth: torch.Tensor, m
 
 
 @torch.no_grad()
-def features_of(networks: Networks, image: torch.Tensor) -> np.ndarray:
+def features_of(networks: FeatureNetworks, image: torch.Tensor) -> np.ndarray:
     """What the feature network sees in a whole picture (1, 3, H, W) in [0, 1]: float32 (D,)."""
     return networks(image)[0].float().cpu().numpy()

@@ -1,4 +1,4 @@
-"""The ways to fill a hole that are compared. Each is a small class with a line in ``WAYS``: the words that name it."""
+"""The ways to fill a hole that are compared. Each is a small class, with one line in ``WAYS`` that says what names it."""
 
 import ast
 import functools
@@ -45,7 +45,7 @@ class Method:
     """A way to fill holes. The evaluation takes any object with ``name``, ``timed``, ``ready``, ``stamp`` and ``fill``.
 
     Attributes:
-        name: what the table calls it: the words that name it.
+        name: what the table calls it, which is also what names it on the command line.
         timed: whether its seconds mean something.
         module: the module that it needs, of a package of the extra ``[metrics]``; or empty.
     """
@@ -70,11 +70,11 @@ class Method:
 
     def fill(self, case: Case, device: str | None = None) -> tuple[torch.Tensor, str]:
         """The filled picture (1, 3, H, W), and a note on it or an empty one. What is known of the picture is kept."""
-        filled, note = self.filled(case, device)
+        filled, note = self._fill(case, device)
         return paste(filled.to(case.image), case.image, case.mask), note
 
-    def filled(self, case: Case, device: str | None) -> tuple[torch.Tensor, str]:
-        """As ``fill``, but outside the hole anything may be. This class leaves the picture as it is, and is the truth's."""
+    def _fill(self, case: Case, device: str | None) -> tuple[torch.Tensor, str]:
+        """What a way adds to ``fill``: outside the hole anything may be. Here, for the truth, the picture stays as it is."""
         return case.image, ""
 
 
@@ -110,16 +110,16 @@ class Plain(Method):
         """Changes with a file of weights; a network that was handed over is known by its name alone."""
         return stamp_of(self.network) if isinstance(self.network, str) else ""
 
-    def filled(self, case, device):
+    def _fill(self, case, device):
         model = self._model(device)
         where = next(model.parameters()).device
-        return self._by(model, case.image.to(where), case.mask.to(where), settings_for(self.network) | self.settings)
+        return self._run(model, case.image.to(where), case.mask.to(where), settings_for(self.network) | self.settings)
 
     def _model(self, device):
         return _loaded(self.network, device) if isinstance(self.network, str) else self.network
 
     @torch.no_grad()
-    def _by(self, model, image, mask, settings) -> tuple[torch.Tensor, str]:
+    def _run(self, model, image, mask, settings) -> tuple[torch.Tensor, str]:
         return model(image, mask), ""
 
 
@@ -129,7 +129,7 @@ class Enlarged(Plain):
     takes = ("smallest_scale",)
 
     @torch.no_grad()
-    def _by(self, model, image, mask, settings):
+    def _run(self, model, image, mask, settings):
         small = build_pyramid(image, mask, settings["smallest_scale"])[0]
         return resize(paste(model(small.image, small.mask), small.image, small.mask), image.shape[-2:]), ""
 
@@ -139,7 +139,7 @@ class Refined(Plain):
 
     takes = tuple(REFINEMENT)
 
-    def _by(self, model, image, mask, settings):
+    def _run(self, model, image, mask, settings):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", (NothingToRefine, ShortOfMemory))  # it becomes the row's note
             result = multiscale_inpaint(image, mask, model, progress=False, **settings)
@@ -153,7 +153,7 @@ class Biharmonic(Method):
 
     module = "skimage"
 
-    def filled(self, case, device):
+    def _fill(self, case, device):
         return biharmonic(case.image, case.mask), ""
 
 
@@ -163,7 +163,7 @@ class Telea(Method):
     module = "cv2"
     flag = "INPAINT_TELEA"
 
-    def filled(self, case, device):
+    def _fill(self, case, device):
         import cv2
 
         radius = max(1, round(OPENCV_RADIUS_PX * min(case.mask.shape[-2:]) / 512))
@@ -191,7 +191,7 @@ class Folder(Method):
     def stamp(self, picture, kind):
         return stamp_of(self._file(picture, kind))
 
-    def filled(self, case, device):
+    def _fill(self, case, device):
         path = self._file(case.picture, case.kind)
         filled = load_photo(path)
         if filled.shape != case.image.shape:
@@ -213,7 +213,7 @@ WAYS: dict[str, type[Method]] = {  # from the words that name a method to its cl
     "navier-stokes": NavierStokes,
     "folder:NAME:PATH": Folder,
 }
-EXPECTED = f"{', '.join(WAYS)}; with settings as in refined:NETWORK:n_iters=5:optimizer=polyak"
+METHOD_WORDS = f"{', '.join(WAYS)}; with settings as in refined:NETWORK:n_iters=5:optimizer=polyak"
 
 
 def parse_method(words: str) -> Method:
@@ -230,7 +230,7 @@ def parse_method(words: str) -> Method:
                 return kind.read(words, *parts)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"method is {words!r}: {error}") from error
-    raise ValueError(f"method is {words!r}; expected {EXPECTED}")
+    raise ValueError(f"method is {words!r}; expected {METHOD_WORDS}")
 
 
 def _setting(words):

@@ -14,13 +14,13 @@ from refine_lib.evaluate.measures import PER_PICTURE
 from refine_lib.evaluate.methods import Method
 from refine_lib.evaluate.pictures import Picture, stamp_of, whole_file
 
-# The columns. ``kind`` is of the hole, and empty for the truth; ``seconds`` are of the method, where they mean something;
-# ``other_seconds`` were needed to read the picture, draw its hole, and so on; ``made_with`` are the device and versions;
-# ``note`` is what the method had to say; ``error`` says why there is nothing else, and is empty where there is.
+# The columns. ``kind`` is the kind of hole, empty for the truth. ``seconds`` were needed by the method, where they mean
+# something, and ``other_seconds`` to read the picture, draw its hole, and so on. ``made_with`` names the device and versions.
+# ``note`` is what the method had to say. ``error`` says why there is nothing else; it is empty where there is.
 TEXTS = ("picture", "kind", "method", "made_with", "note", "error")
 NUMBERS = ("hole_share", *PER_PICTURE, "seconds", "measure_seconds", "other_seconds")
-COLUMNS = dict.fromkeys(TEXTS, pa.string()) | dict.fromkeys(NUMBERS, pa.float64()) | {"features": pa.list_(pa.float32())}
-SCHEMA = pa.schema(COLUMNS)
+TYPES = dict.fromkeys(TEXTS, pa.string()) | dict.fromkeys(NUMBERS, pa.float64()) | {"features": pa.list_(pa.float32())}
+SCHEMA = pa.schema(TYPES)
 
 
 @dataclass(frozen=True)
@@ -32,30 +32,25 @@ class Conditions:
     features: str = "inception"  # or "scenes"
 
 
+def key_of(picture: Picture, kind: str, method: Method) -> str:
+    """What a row is found by. It changes with the files behind a row, so that a row of other files is not taken for it."""
+    of = (picture.name, stamp_of(picture.path), kind, method.name, method.stamp(picture, kind))
+    return hashlib.sha256(repr(of).encode()).hexdigest()[:24]
+
+
 @dataclass(frozen=True)
 class Task:
     """A picture and a kind of hole, to be filled by some methods; or a picture itself: no kind, and ``TRUTH`` alone."""
 
     picture: Picture
     kind: str
-    methods: list[Method]
+    methods: dict[str, Method]  # by the keys of their rows
     kept: bool  # whether what is filled is wanted as a picture too
 
-    def keys(self) -> dict[str, str]:
-        """What each row is found by, from the method's name.
-
-        The stamps change with the files behind a row, so that a row of other files is not taken for it.
-        """
-        keys = {}
-        for method in self.methods:
-            of = (self.picture.name, stamp_of(self.picture.path), self.kind, method.name, method.stamp(self.picture, self.kind))
-            keys[method.name] = hashlib.sha256(repr(of).encode()).hexdigest()[:24]
-        return keys
-
     def failed(self, error: str, made_with: str = "") -> list[dict[str, Any]]:
-        """A row for each method with nothing but an error."""
+        """A row for each method, with its key and nothing but an error."""
         same = dict(picture=self.picture.name, kind=self.kind, error=error, made_with=made_with)
-        return [same | {"method": method.name} for method in self.methods]
+        return [same | {"key": key, "method": method.name} for key, method in self.methods.items()]
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ from refine_lib.device import describe, pick_device
 from refine_lib.evaluate.measures import choose_features, feature_networks, features_of, measures_of
 from refine_lib.evaluate.methods import TRUTH, Case, Method, forget_networks, parse_method
 from refine_lib.evaluate.pictures import Picture, Sources, find_pictures, settle, settled, write_png
-from refine_lib.evaluate.rows import Conditions, Rows, Task
+from refine_lib.evaluate.rows import Conditions, Rows, Task, key_of
 from refine_lib.evaluate.tables import Table
 from refine_lib.photos.pixels import to_image, to_pixels
 from refine_lib.scenes.brushes import KINDS
 
 
 class NotFid(UserWarning):
-    """FID and LPIPS cannot be computed, and an embedded feature network stands in: the message says why."""
+    """FID and LPIPS cannot be computed, and an embedded feature network takes their place. The message says why."""
 
 
 def evaluate(
@@ -91,12 +91,17 @@ def evaluate(
     conditions = Conditions(size, seed, features)
     settle(asdict(conditions), output)
     fills = {"": [TRUTH], **dict.fromkeys(kinds, methods)}
-    tasks = [Task(picture, kind, some, i < keep) for i, picture in enumerate(pictures) for kind, some in fills.items()]
-    keys = [key for task in tasks for key in task.keys().values()]
+    tasks = [
+        Task(picture, kind, {key_of(picture, kind, method): method for method in some}, i < keep)
+        for i, picture in enumerate(pictures)
+        for kind, some in fills.items()
+    ]
+    keys = [key for task in tasks for key in task.methods]
     rows = Rows(output / "rows")
     if retry:
         rows.forget_errors(keys)
-    left = [task for task in (_left(task, rows) for task in tasks) if task.methods]
+    left = [replace(task, methods={key: task.methods[key] for key in task.methods if key not in rows}) for task in tasks]
+    left = [task for task in left if task.methods]
     n_left = sum(len(task.methods) for task in left)
 
     started, work = time.perf_counter(), functools.partial(compute, conditions=conditions, device=device)
@@ -108,12 +113,11 @@ def evaluate(
         found = ((task, [row]) for task in left for row in work(task))
     with tqdm(total=len(keys), initial=len(keys) - n_left, desc="evaluating", unit="row", disable=not progress) as bar:
         for task, some in found:
-            of_method = task.keys()
             for row in some:
                 pixels = row.pop("pixels", None)
                 if pixels is not None:
                     write_png(to_image(pixels), picture_path(output, row["method"], row["kind"], task.picture))
-                rows.write(of_method[row["method"]], row)
+                rows.write(row.pop("key"), row)
                 bar.update()
     names = [method.name for method in methods]
     return Table(rows.read(keys), conditions, names, kinds, why, n_left, time.perf_counter() - started)
@@ -146,23 +150,18 @@ def _check_workers(workers, scheduler, device):
         raise ValueError(f"device is {device!r}; expected 'cuda' or 'cpu': each worker gets a GPU of its own")
 
 
-def _left(task, rows):
-    """A task with those of its methods that have no row yet."""
-    keys = task.keys()
-    return replace(task, methods=[method for method in task.methods if keys[method.name] not in rows])
-
-
 _feature_networks = functools.cache(feature_networks)  # of this process
 
 
 def compute(task: Task, conditions: Conditions, device: str | None = None) -> Iterator[dict[str, Any]]:
-    """Yields the row of each method of a task. A picture that cannot be read and a method that fails give rows with the error.
+    """Yields the row of each method of a task: a dictionary with the names of ``rows.SCHEMA``.
 
-    Rows are dictionaries with the names of ``rows.SCHEMA``, and ``pixels``, (H, W, 3), where they are to be kept.
+    It also has ``pixels``, uint8 (H, W, 3), where the picture is to be kept. A picture that cannot be read and a method that
+    fails give rows with the error.
 
     Raises:
-        FileNotFoundError, ImportError, RuntimeError: what is wrong with this machine, and not with a picture: the device, a
-            network or a file is not there.
+        FileNotFoundError, ImportError, RuntimeError: where the device, a network or a file is not there. This is wrong with
+            the machine, not with a picture.
     """
     where = pick_device(device)
     networks = _feature_networks(conditions.features, where)
@@ -177,7 +176,7 @@ def compute(task: Task, conditions: Conditions, device: str | None = None) -> It
         return
     case = Case(task.picture, task.kind, truth * (1 - hole), hole)
     truth, mask = truth.to(where), hole.to(where)
-    for method, row in zip(task.methods, task.failed("", describe(where)), strict=True):
+    for method, row in zip(task.methods.values(), task.failed("", describe(where)), strict=True):
         row |= dict(hole_share=hole.mean().item(), other_seconds=time.perf_counter() - begun)
         method.ready(device)
         started = time.perf_counter()

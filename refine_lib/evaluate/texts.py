@@ -82,7 +82,7 @@ def differences(table: "Table") -> Iterator[str]:
 
 
 def sentences(table: "Table") -> Iterator[str]:
-    """What has to be said beside the numbers."""
+    """The notes: what a reader must know beside the numbers."""
     told = []
     for kind in table.kinds:
         shares = {row["picture"]: row["hole_share"] for row in table.records if row["kind"] == kind}
@@ -117,7 +117,7 @@ def sentences(table: "Table") -> Iterator[str]:
 
 
 def to_markdown(table: "Table") -> str:
-    """The paper's form, a table of every measure for each kind of hole, differences, and what has to be said."""
+    """The paper's form, then a table of every measure for each kind of hole, the differences and the notes."""
     lines = _markdown(["method", *main_columns(table)], main_rows(table))
     published = list(published_rows(table))
     if published:
