@@ -10,7 +10,6 @@ import sys
 import time
 from contextlib import contextmanager
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -556,19 +555,11 @@ def test_a_picture_that_kills_its_workers_is_a_row(tmp_path):
     assert table.values["thick", "kills", "l1"].n == 2 and "KilledWorker" in str(table)
 
 
-def test_each_worker_takes_its_part_of_the_cores_and_a_gpu_of_its_own(monkeypatch):
-    """With stand-ins for the GPUs, which are not everywhere."""
+def test_each_worker_takes_its_part_of_the_cores_and_a_gpu_of_its_own():
     cluster = pytest.importorskip("refine_lib.evaluate.cluster", reason="Dask is in the extra [cluster]")
-    taken = []
-    monkeypatch.setattr("torch.set_num_threads", lambda n: taken.append(f"{n} threads"))
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setattr("torch.cuda.set_device", lambda i: taken.append(f"GPU {i}"))
-    monkeypatch.setattr(cluster, "CPU_COUNT", 12)
-    monkeypatch.setattr(cluster, "get_worker", lambda: SimpleNamespace(name=3))
-    assert cluster.rows_of(lambda task: iter([{"of": task}]), "a task", 4) == [{"of": "a task"}]
-    assert taken == ["3 threads", "GPU 1"]
-    assert cluster.rows_of(lambda task: iter([]), "a task", 0) == [] and len(taken) == 2  # of a scheduler: it says itself
+    parts = [cluster.part_of_machine(worker, 3, n_gpus=2) for worker in range(3)]
+    assert [gpu for _, gpu in parts] == [0, 1, 0] and sum(threads for threads, _ in parts) <= max(3, cluster.CPU_COUNT)
+    assert cluster.part_of_machine(1, 2, n_gpus=0)[1] is None
 
 
 def test_workers_that_cannot_be_had_are_named():
@@ -661,23 +652,20 @@ def test_the_substitute_is_never_called_fid_or_lpips(table):
     assert "neither FID nor KID nor LPIPS" in notes
 
 
-def test_the_command_prints_and_writes_its_tables_and_grids(tmp_path, monkeypatch, capsys):
-    words = ["evaluate", "scenes:2", "-o", str(tmp_path / "r"), "--masks", "thick", "--size", "128", "--features", "scenes"]
+def test_the_command_prints_and_writes_its_tables_and_grids(tmp_path, capsys):
+    words = ["scenes:2", "-o", str(tmp_path / "r"), "--masks", "thick", "--size", "128", "--features", "scenes"]
     methods = ["--methods", METHODS[0], METHODS[2]]
-    monkeypatch.setattr(sys, "argv", words + methods)
-    main()
+    main(words + methods)
     printed = capsys.readouterr().out
     assert printed.startswith("| method | thick: Fréchet (scenes) |")
     names = {"rows", "pictures", "settings.json", "table.md", "table.tex", "table.csv", "rows.parquet"}
     grids = {"methods_thick.png", "refined_thick.png"}
     assert {path.name for path in (tmp_path / "r").iterdir()} == names | grids
     assert json.loads((tmp_path / "r" / "settings.json").read_text()) == {"size": 128, "seed": 0, "features": "scenes"}
-    monkeypatch.setattr(sys, "argv", [*words, "--inputs", str(tmp_path / "inputs")])
-    main()
+    main([*words, "--inputs", str(tmp_path / "inputs")])
     assert len(list((tmp_path / "inputs").rglob("*.png"))) == 4
-    monkeypatch.setattr(sys, "argv", [*words, "--inputs", str(tmp_path / "inputs"), "--seed", "1"])
     with pytest.raises(SystemExit):
-        main()
+        main([*words, "--inputs", str(tmp_path / "inputs"), "--seed", "1"])
     assert "seed is 1, and" in capsys.readouterr().err
 
 
@@ -691,8 +679,7 @@ def test_the_command_prints_and_writes_its_tables_and_grids(tmp_path, monkeypatc
         (["scenes:1", "--masks", "thin", "thin"], "masks are ['thin', 'thin']; expected some of"),
     ],
 )
-def test_the_command_names_what_is_wrong(tmp_path, monkeypatch, capsys, wrong, said):
-    monkeypatch.setattr(sys, "argv", ["evaluate", *wrong, "-o", str(tmp_path / "r"), "--features", "scenes"])
+def test_the_command_names_what_is_wrong(tmp_path, capsys, wrong, said):
     with pytest.raises(SystemExit):
-        main()
+        main([*wrong, "-o", str(tmp_path / "r"), "--features", "scenes"])
     assert said in capsys.readouterr().err and not (tmp_path / "r").exists()

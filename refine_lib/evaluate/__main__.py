@@ -1,6 +1,7 @@
 """The command line: ``python -m refine_lib.evaluate IMAGES -o RESULTS``."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from refine_lib.evaluate import evaluate  # first: it says what to install where something is missing
@@ -14,7 +15,8 @@ EPILOG = f"""methods: {METHOD_WORDS}. NETWORK is a name or a path for refine_lib
 picture of the pyramid. folder takes results made elsewhere in PATH/KIND/NAME.png, of what --inputs wrote."""
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
+    """Runs the command with the words after its name; without any, with those of the process."""
     parser = argparse.ArgumentParser("refine_lib.evaluate", description="The paper's Table 1 on any pictures.", epilog=EPILOG)
     add = parser.add_argument
     add("images", nargs="+", help="a folder, files, or scenes:64 for 64 drawn scenes")
@@ -31,7 +33,7 @@ def main() -> None:
     add("--device", help="cpu, cuda or mps (default: the best there is)")
     add("--retry", action="store_true", help="try again what failed")
     add("--inputs", type=Path, metavar="FOLDER", help="only write pictures and masks there, for another tool")
-    args = vars(parser.parse_args())
+    args = vars(parser.parse_args(words))
     inputs, output = args.pop("inputs"), args["output"]
     try:
         pictures = find_pictures(args["images"], args["limit"], without=output)

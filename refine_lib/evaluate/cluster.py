@@ -26,10 +26,8 @@ PATIENCE_SECONDS = 30  # for which workers of this machine may be missing; Dask 
 _alone = threading.Lock()  # a worker may have several threads, which would share its networks, its memory and its time
 
 
-def computed_by_workers(
-    work: Work, tasks: Iterable[Task], workers: int, scheduler: str | None
-) -> Iterator[tuple[Task, list[dict[str, Any]]]]:
-    """Yields the tasks and their rows as they come in, in any order.
+def computed_by_workers(work: Work, tasks: Iterable[Task], workers: int, scheduler: str | None) -> Iterator[tuple[Task, list]]:
+    """Yields the tasks and the lists of their rows as they come in, in any order.
 
     Args:
         work: yields the rows of a task.
@@ -87,10 +85,16 @@ def rows_of(work: Work, task: Task, workers: int) -> list[dict[str, Any]]:
     """
     with _alone:
         if workers:
-            torch.set_num_threads(max(1, CPU_COUNT // workers))
-            if torch.cuda.is_available():
-                torch.cuda.set_device(int(get_worker().name) % torch.cuda.device_count())
+            threads, gpu = part_of_machine(int(get_worker().name), workers, torch.cuda.device_count())
+            torch.set_num_threads(threads)
+            if gpu is not None:
+                torch.cuda.set_device(gpu)
         return list(work(task))
+
+
+def part_of_machine(worker: int, workers: int, n_gpus: int) -> tuple[int, int | None]:
+    """What one of several workers takes of this machine: how many threads, and the number of its GPU where there are GPUs."""
+    return max(1, CPU_COUNT // workers), worker % n_gpus if n_gpus else None
 
 
 def local_cluster(workers: int) -> LocalCluster:

@@ -21,8 +21,6 @@ from refine_lib.photos.pixels import to_pixels
 PERCEPTUAL = "vgg"  # LPIPS's network in LaMa's evaluation, which the paper's follows
 N_SUBSETS = 100  # of the pictures, over which the kernel distance is averaged
 ROUNDING_ERROR = 1 / (12 * 255**2)  # the mean squared error of rounding to steps of 1/255
-
-
 NOTES = {  # on the feature networks, by their names
     "inception": "FID and KID: Inception v3 (torch-fidelity's inception-v3-compat, 2048 features), pictures brought to 299 px"
     f" bilinearly without antialias (as TensorFlow 1 does); LPIPS: {PERCEPTUAL}, version 0.1; both by torchmetrics",
