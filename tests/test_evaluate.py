@@ -622,6 +622,16 @@ def test_each_measure_is_written_as_it_is_registered(table):
         assert f"| {number} " in next(line for line in str(table).splitlines() if line.startswith("| refined") and "[" in line)
 
 
+def test_a_folder_from_before_a_measure_was_added_goes_on_without_its_number(tmp_path):
+    features, rows = np.eye(4, dtype=np.float32), Rows(tmp_path)
+    for i, kind, method in ((0, "", "truth"), (4, "thick", "a"), (8, "thick", "b")):
+        for j, row in enumerate(rows_like(kind, method, [0.1, 0.2, 0.3, 0.4], features, ssim=None)):
+            rows.write(str(i + j), row)
+    table = Table(rows.read(map(str, range(12))), Conditions(512, 3, "scenes"), ["a", "b"], ["thick"])
+    assert np.isnan(table.values["thick", "a", "ssim"].value) and table.values["thick", "a", "l1"].value == pytest.approx(0.25)
+    assert "PSNR (dB) +0.00 [+0.00, +0.00], SSIM -" in str(table)
+
+
 def test_a_table_as_markdown_latex_and_csv(table, tmp_path):
     written = [path.name for path in table.write(tmp_path)]
     assert written == ["table.md", "table.tex", "table.csv", "rows.parquet"]

@@ -85,7 +85,7 @@ class Table:
     def values(self) -> dict[tuple[str, str, str], Value]:
         found = {}
         for kind, method in itertools.product(self.kinds, self.methods):
-            rows = self._compared_rows(kind, method)
+            rows = self.compared_rows(kind, method)
             truths = [self._filled["", TRUTH.name][row["picture"]] for row in rows]
             for name, measure in TABLE_1.items():
                 if len(rows) >= measure.at_least:
@@ -97,14 +97,15 @@ class Table:
         filled = [self._filled[kind, method] for method in self.methods if self._filled[kind, method]]
         return sorted(set(self._filled["", TRUTH.name]).intersection(*filled)) if filled else []
 
-    def _compared_rows(self, kind, method):
+    def compared_rows(self, kind: str, method: str) -> list[dict[str, Any]]:
+        """The rows of a method for the pictures in ``common``; none where the method has filled none."""
         rows = self._filled[kind, method]
         return [rows[name] for name in self.common(kind)] if rows else []
 
     def difference(self, kind: str, method: str, other: str, measure: str) -> Value:
         """How far a measure of single pictures lies above another method's on the same pictures, with its paired interval."""
-        pairs = zip(self._compared_rows(kind, method), self._compared_rows(kind, other), strict=True)
-        return _mean([row[measure] - beside[measure] for row, beside in pairs])
+        ours, others = (_numbers(self.compared_rows(kind, one), measure) for one in (method, other))
+        return _mean(ours - others)
 
     def compared(self) -> Iterator[tuple[str, str]]:
         """Pairs of methods that are compared: each refined one with the plain pass of its network, others with the first."""
@@ -137,11 +138,18 @@ class Table:
 
 def _value(measure: Measure, rows, truths):
     if measure.per == "picture":
-        return _mean([row[measure.name] for row in rows])
+        return _mean(_numbers(rows, measure.name))
     value, spread = measure.of(rows, truths)
     return Value(value, len(rows), spread=spread)
 
 
+def _numbers(rows, measure):
+    """A column; not a number where a row was written before there was such a measure."""
+    return torch.from_numpy(np.array([row[measure] for row in rows], np.float64))
+
+
 def _mean(numbers):
-    value, low, high = interval(torch.tensor(numbers, dtype=torch.float64), lambda drawn: drawn.mean(-1))
+    if numbers.isnan().any():
+        return Value(np.nan, len(numbers))
+    value, low, high = interval(numbers, lambda drawn: drawn.mean(-1))
     return Value(value, len(numbers), low, high)

@@ -75,7 +75,7 @@ def cell(value: "Value | None", measure: str, sign: str = "", alone: bool = Fals
 def differences(table: "Table") -> Iterator[str]:
     """Sentences on pairs of methods: for each kind of hole each measure of single pictures."""
     for (method, other), kind in itertools.product(table.compared(), table.kinds):
-        if all((kind, name, "l1") in table.values for name in (method, other)):
+        if table.compared_rows(kind, method) and table.compared_rows(kind, other):
             found = {name: table.difference(kind, method, other, name) for name in PER_PICTURE}
             told = [f"{table.title(name)} {cell(value, name, sign='+')}" for name, value in found.items()]
             yield f"{kind}: {method} beside {other}: {', '.join(told)}"
