@@ -34,14 +34,13 @@ class Inception:
     """The networks of FID and LPIPS, by the paper's conventions; called as ``SceneFeatures`` is."""
 
     def __init__(self, device):
-        self.device = device
         self.inception = fid.FrechetInceptionDistance(feature=2048, antialias=False).inception.to(device)
         self.lpips = lpip.LearnedPerceptualImagePatchSimilarity(net_type=PERCEPTUAL, normalize=True).to(device)
 
     def __call__(self, image):
         """The features of a picture (1, 3, H, W) in [0, 1]: (1, 2048)."""
         # Rounded to bytes as it would be saved. Torchmetrics itself cuts off, by which k / 255 may become k - 1.
-        pixels = torch.from_numpy(to_pixels(image)).permute(2, 0, 1)[None].to(self.device)
+        pixels = torch.from_numpy(to_pixels(image)).permute(2, 0, 1)[None].to(image.device)
         return self.inception(pixels)
 
     def distance(self, filled, truth):

@@ -37,11 +37,10 @@ def main_columns(table: "Table") -> dict[str, tuple[str, str]]:
     return columns | {f"s ({table.kinds[-1]})": (table.kinds[-1], "seconds")}
 
 
-def main_rows(table: "Table") -> Iterator[list[str]]:
+def main_rows(table: "Table") -> list[list[str]]:
     """The rows of the paper's form: a method and its cells."""
-    columns = main_columns(table).values()
-    for method in table.methods:
-        yield [method, *(cell(table.values.get((kind, method, name)), name, alone=True) for kind, name in columns)]
+    columns, found = main_columns(table).values(), table.values.get
+    return [[way, *(cell(found((kind, way, name)), name, alone=True) for kind, name in columns)] for way in table.methods]
 
 
 def published_rows(table: "Table") -> Iterator[list[str]]:
@@ -85,9 +84,8 @@ def sentences(table: "Table") -> Iterator[str]:
     """The notes: what a reader must know beside the numbers."""
     told = []
     for kind in table.kinds:
-        shares = {row["picture"]: row["hole_share"] for row in table.records if row["kind"] == kind}
-        known = [share for share in shares.values() if share is not None]
-        share = f"{np.mean(known):.0%}" if known else "-"
+        shares = {row["picture"]: row["hole_share"] for row in table.records if row["kind"] == kind and row["hole_share"]}
+        share = f"{np.mean(list(shares.values())):.0%}" if shares else "-"
         told.append(f"{kind} ({len(table.common(kind))} pictures, holes of {share} on average)")
     yield f"{table.conditions.size} px, seed {table.conditions.seed}: {', '.join(told)}"
     yield f"s: seconds of the method alone, median over the pictures; {'; '.join(table.machines)}"
