@@ -22,11 +22,9 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from refine_lib import brush_mask, load_network, multiscale_inpaint, random_scenes
 from refine_lib.evaluate import Table, evaluate, parse_method
-from refine_lib.evaluate import cluster as cluster_module
 from refine_lib.evaluate.__main__ import main
-from refine_lib.evaluate.cluster import worker_environments
 from refine_lib.evaluate.measures import (
-    NEEDED,
+    TABLE_1,
     choose_features,
     feature_networks,
     features_of,
@@ -34,10 +32,10 @@ from refine_lib.evaluate.measures import (
     kernel_distance,
     measures_of,
 )
-from refine_lib.evaluate.methods import Case, Folder, Network, forget_networks
+from refine_lib.evaluate.methods import Case, Folder, Method, Plain, forget_networks
 from refine_lib.evaluate.pictures import Picture, find_pictures, write_inputs, write_png
-from refine_lib.evaluate.rows import Key, Rows
-from refine_lib.evaluate.run import Settings, picture_path
+from refine_lib.evaluate.rows import Conditions, Rows
+from refine_lib.evaluate.run import picture_path
 from refine_lib.evaluate.scene_features import damaged
 from refine_lib.evaluate.texts import to_csv, to_latex
 from refine_lib.masks import paste
@@ -100,9 +98,7 @@ def test_blurred_is_better_than_moved_is_better_than_wrong(networks):
         filled = damaged(truth, mask, torch.full((12,), kind))
         each = [measures_of(networks, *(t[i : i + 1] for t in (filled, truth, mask))) for i in range(12)]
         measured[name] = {key: np.mean([one[key] for one in each]) for key in ("l1", "ssim", "psnr", "perceptual")}
-        measured[name]["frechet"] = frechet_distance(
-            np.stack([one["features"] for one in each]), networks.network(truth).numpy()
-        )
+        measured[name]["frechet"] = frechet_distance(np.stack([one["features"] for one in each]), networks(truth).numpy())
     assert measured["blurred"]["l1"] < measured["moved"]["l1"] < measured["wrong"]["l1"]
     assert measured["blurred"]["psnr"] > measured["moved"]["psnr"] > measured["wrong"]["psnr"]
     assert measured["blurred"]["ssim"] > measured["wrong"]["ssim"]
@@ -131,14 +127,13 @@ def test_what_lies_outside_the_hole_does_not_count_for_l1_and_psnr(networks):
 
 
 def test_where_the_official_networks_are_missing_it_is_said():
-    missing = [name for name in NEEDED if not _can_import(name)]
-    if not missing:
-        pytest.skip("torchvision and torch-fidelity are here: the official networks may be had")
+    if choose_features("auto")[0] == "inception":
+        pytest.skip("the official networks are here")
     assert choose_features("scenes") == ("scenes", "")
     chosen, why = choose_features("auto")
-    assert chosen == "scenes" and why == f"{' and '.join(missing)} cannot be imported"
+    assert chosen == "scenes" and why.startswith("the networks of FID and LPIPS cannot be loaded (")
     with pytest.raises(
-        ModuleNotFoundError, match="features is 'inception', but .* cannot be imported; expected them, or 'scenes'"
+        ModuleNotFoundError, match=r"features is 'inception', but .* cannot be loaded .*; expected .*\[fid\].* or 'scenes'"
     ):
         choose_features("inception")
     with pytest.raises(ValueError, match="features is 'vgg'; expected one of 'auto', 'inception', 'scenes'"):
@@ -146,9 +141,6 @@ def test_where_the_official_networks_are_missing_it_is_said():
 
 
 def test_fid_and_lpips_are_computed_by_their_own_networks():
-    missing = [name for name in NEEDED if not _can_import(name)]
-    if missing:
-        pytest.skip(f"{' and '.join(missing)} cannot be imported here")
     chosen, why = choose_features("auto")
     if chosen != "inception":
         pytest.skip(f"the official networks are not here: {why}")
@@ -180,7 +172,6 @@ def test_the_official_networks_get_bytes_and_the_papers_conventions(monkeypatch)
 
     monkeypatch.setattr("torchmetrics.image.fid.FrechetInceptionDistance", Fid)
     monkeypatch.setattr("torchmetrics.image.lpip.LearnedPerceptualImagePatchSimilarity", Lpips)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
     assert choose_features("auto") == ("inception", "")
     networks = feature_networks("inception", torch.device("cpu"))
     pixels = torch.arange(256, dtype=torch.uint8).repeat(3, 1).view(1, 3, 16, 16)
@@ -188,14 +179,6 @@ def test_the_official_networks_get_bytes_and_the_papers_conventions(monkeypatch)
     assert networks.distance(torch.ones(1), torch.zeros(1)) == 1 and asked.pop("reset")
     assert asked == {"fid": dict(feature=2048, antialias=False), "lpips": dict(net_type="vgg", normalize=True)}
     assert seen[0].dtype == torch.uint8 and torch.equal(seen[0], pixels)
-
-
-def _can_import(name):
-    try:
-        __import__(name)
-    except Exception:  # torchvision beside another torch fails in more than one way
-        return False
-    return True
 
 
 # Pictures and methods
@@ -255,7 +238,7 @@ def test_methods_are_what_they_say():
         method = parse_method(words)
         assert method.name == words
         assert torch.allclose(method.fill(case, "cpu")[0], picture, atol=1e-5)
-    own = Network("plain", model, label="mine")
+    own = Plain("plain:mine", model)
     assert own.name == "plain:mine" and torch.allclose(own.fill(case)[0], wanted[METHODS[0]], atol=1e-5)
 
 
@@ -285,7 +268,7 @@ def test_results_made_elsewhere_are_a_method(tmp_path):
         (tmp_path / "grey" / "thick").mkdir(parents=True, exist_ok=True)
         Image.fromarray(filled).save(tmp_path / "grey" / "thick" / name)
     method = parse_method(f"folder:Grey:{tmp_path}/grey")
-    assert method == Folder("Grey", f"{tmp_path}/grey")
+    assert method == Folder(f"folder:Grey:{tmp_path}/grey", "Grey", f"{tmp_path}/grey")
     case, truth = case_of()
     filled, _ = method.fill(case)
     assert torch.equal(filled, paste(torch.full_like(truth, 128 / 255), case.image, case.mask))
@@ -303,7 +286,7 @@ def test_results_made_elsewhere_are_a_method(tmp_path):
         ("folder:MAT", "expected plain:NETWORK"),
         ("plain:mini-lama:n_iters=3", "with n_iters; expected no setting"),
         ("refined:mini-lama:rate=3", "with rate; expected smallest_scale, n_iters"),
-        ("refined:mini-lama:n_iters", "with 'n_iters'; expected a setting as in n_iters=5"),
+        ("refined:mini-lama:n_iters", "n_iters is ''; expected a whole number"),
         ("refined:mini-lama:n_iters=-1", "n_iters is -1; expected"),
         ("refined:mini-lama:optimizer=sgd", "optimizer is 'sgd'; expected one of"),
     ],
@@ -311,6 +294,21 @@ def test_results_made_elsewhere_are_a_method(tmp_path):
 def test_what_is_no_method_is_named(words, said):
     with pytest.raises(ValueError, match=said):
         parse_method(words)
+
+
+def test_without_the_extra_the_networks_and_fills_can_be_had_and_the_rest_says_what_to_install():
+    code = """
+import sys
+sys.modules |= {"pyarrow": None, "torchmetrics": None}  # which makes an import of them fail, as where they are missing
+from refine_lib.evaluate.methods import biharmonic
+from refine_lib.evaluate.scene_features import load_scene_features
+load_scene_features()
+import refine_lib.evaluate
+refine_lib.evaluate.evaluate
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    said = "ModuleNotFoundError: the evaluation needs PyArrow and torchmetrics: pip install 'refine_lib[metrics]'"
+    assert run.stderr.splitlines()[-1] == said
 
 
 # Rows
@@ -337,20 +335,14 @@ def test_a_run_writes_a_row_for_each_and_the_same_call_adds_nothing(tmp_path):
     assert again.new == 0 and more.new == 15 - 4
 
 
-class Fails:
+class Fails(Method):
     """A method that fills with black, but for one picture at first."""
 
-    name, timed, times = "fails", True, 100
-
-    def ready(self, device):
-        pass
-
-    def stamp(self, picture, kind):
-        return ""
+    times = 100
 
     def fill(self, case, device):
-        self.times -= 1
-        if self.times >= 0 and case.picture.name.endswith("1"):
+        Fails.times -= 1
+        if Fails.times >= 0 and case.picture.name.endswith("1"):
             raise RuntimeError("it\nbroke")
         return case.image, "black"
 
@@ -359,7 +351,7 @@ def test_a_broken_picture_and_a_broken_method_are_rows_with_their_error(tmp_path
     (tmp_path / "in").mkdir()
     Image.fromarray(to_pixels(random_scenes(128, seed=1))).save(tmp_path / "in" / "good.png")
     (tmp_path / "in" / "bad.jpg").write_bytes(b"\xff\xd8 no")
-    fails = Fails()
+    fails = Fails("fails")
     table = evaluate([tmp_path / "in", "scenes:2"], tmp_path / "r", ["thick"], [fails, METHODS[0]], **FAST)
     errors = {(picture, method): error for picture, _, method, error in table.errors}
     assert set(errors) == {("bad.jpg", "truth"), ("bad.jpg", "fails"), ("bad.jpg", METHODS[0]), ("scene-0001", "fails")}
@@ -367,17 +359,16 @@ def test_a_broken_picture_and_a_broken_method_are_rows_with_their_error(tmp_path
     assert "ValueError" in errors["bad.jpg", METHODS[0]] and "bad.jpg" in errors["bad.jpg", METHODS[0]]
     assert {table.values["thick", name, "l1"].n for name in ("fails", METHODS[0])} == {2}  # those that both have filled
     assert "4 rows hold an error" in str(table) and "said of 2 fills: black" in str(table)
-    fails.times = 0
+    Fails.times = 0
     again = evaluate([tmp_path / "in", "scenes:2"], tmp_path / "r", ["thick"], [fails, METHODS[0]], retry=True, **FAST)
     assert {row[0] for row in again.errors} == {"bad.jpg"} and again.values["thick", "fails", "l1"].n == 3
 
 
 def test_a_row_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
-    key = Key("a", "", "thin", "m", "")
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        Rows(tmp_path).write(key, dict(picture="a", kind="thin", method="m", error=""))
-    assert list(tmp_path.iterdir()) == [] and key not in Rows(tmp_path)
+        Rows(tmp_path).write("a key", dict(picture="a", kind="thin", method="m", error=""))
+    assert list(tmp_path.iterdir()) == [] and "a key" not in Rows(tmp_path)
 
 
 def test_what_has_changed_is_computed_anew_and_what_has_gone_is_not_counted(tmp_path):
@@ -417,14 +408,12 @@ def test_an_interrupted_fill_is_no_result(tmp_path, monkeypatch):
 
 
 def test_what_is_not_finite_is_an_error_and_what_was_not_refined_is_said(tmp_path):
-    class Nan(Fails):
-        name = "nan"
-
+    class Nan(Method):
         def fill(self, case, device):
             return case.image / 0, ""
 
     small = "refined:mini-lama:smallest_scale=128"
-    table = evaluate("scenes:1", tmp_path, ["thick"], [Nan(), small], **FAST)
+    table = evaluate("scenes:1", tmp_path, ["thick"], [Nan("nan"), small], **FAST)
     assert table.errors == [("scene-0000", "thick", "nan", "FloatingPointError: what is filled is not finite")]
     assert "said of 1 fill: Nothing was refined" in str(table)
 
@@ -518,10 +507,8 @@ def test_workers_killed_five_times_lose_no_result(tmp_path, undisturbed):
             assert found[name].equals(undisturbed[name]), name
 
 
-class Kills(Fails):
+class Kills(Method):
     """A method that takes its worker with it at one picture."""
-
-    name = "kills"
 
     def fill(self, case, device):
         if case.picture.name.endswith("1"):
@@ -531,28 +518,28 @@ class Kills(Fails):
 
 @pytest.mark.killed
 def test_where_workers_stay_away_all_are_started_anew(tmp_path, monkeypatch):
-    pytest.importorskip("distributed", reason="Dask is in the extra [cluster]")
-    monkeypatch.setattr("refine_lib.evaluate.cluster.PATIENCE", 3)
+    cluster = pytest.importorskip("refine_lib.evaluate.cluster", reason="Dask is in the extra [cluster]")
+    monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 3)
     clusters = []
 
     @contextmanager
-    def cluster(workers, cluster=cluster_module._cluster):
-        with cluster(workers) as made:
+    def local_cluster(workers, local_cluster=cluster.local_cluster):
+        with local_cluster(workers) as made:
             clusters.append(made)
             if len(clusters) == 1:
                 made.scale(0)  # as if none of them could be started
             yield made
 
-    monkeypatch.setattr(cluster_module, "_cluster", cluster)
+    monkeypatch.setattr(cluster, "local_cluster", local_cluster)
     table = evaluate("scenes:2", tmp_path, ["thick"], METHODS[:1], workers=1, **FAST)
     assert len(clusters) == 2 and table.new == 4 and not table.errors
 
 
 @pytest.mark.killed
 def test_the_workers_of_a_scheduler_give_the_same_rows(tmp_path):
-    pytest.importorskip("distributed", reason="Dask is in the extra [cluster]")
+    cluster = pytest.importorskip("refine_lib.evaluate.cluster", reason="Dask is in the extra [cluster]")
     here = evaluate("scenes:3", tmp_path / "here", ["thick"], METHODS[:2], **FAST)
-    with cluster_module._cluster(1) as workers:
+    with cluster.local_cluster(1) as workers:
         address = workers.scheduler_address
         there = evaluate("scenes:3", tmp_path / "there", ["thick"], METHODS[:2], scheduler=address, **FAST)
     assert there.new == here.new == 9 and not there.errors
@@ -563,19 +550,22 @@ def test_the_workers_of_a_scheduler_give_the_same_rows(tmp_path):
 @pytest.mark.killed
 def test_a_picture_that_kills_its_workers_is_a_row(tmp_path):
     pytest.importorskip("distributed", reason="Dask is in the extra [cluster]")
-    table = evaluate("scenes:3", tmp_path, ["thick"], [Kills()], workers=1, **FAST)
+    table = evaluate("scenes:3", tmp_path, ["thick"], [Kills("kills")], workers=1, **FAST)
     assert [row[0] for row in table.errors] == ["scene-0001"] and "KilledWorker" in table.errors[0][3]
     assert table.values["thick", "kills", "l1"].n == 2 and "KilledWorker" in str(table)
 
 
-def test_each_worker_computes_on_its_own():
-    gpus = [one["CUDA_VISIBLE_DEVICES"] for one in worker_environments(3, ["2", "GPU-5"])]
-    assert gpus == ["2", "GPU-5", "2"]
-    without = worker_environments(2, [])
-    assert all("CUDA_VISIBLE_DEVICES" not in one and int(one["OMP_NUM_THREADS"]) >= 1 for one in without)
+def test_each_worker_takes_its_part_of_the_cores_and_a_gpu_of_its_own():
+    cluster = pytest.importorskip("refine_lib.evaluate.cluster", reason="Dask is in the extra [cluster]")
+    parts = [cluster.part_of_machine(worker, 3, n_gpus=2) for worker in range(3)]
+    assert [gpu for _, gpu in parts] == [0, 1, 0] and sum(threads for threads, _ in parts) <= max(3, cluster.CPU_COUNT)
+    assert cluster.part_of_machine(1, 2, n_gpus=0)[1] is None
+
+
+def test_workers_that_cannot_be_had_are_named():
     with pytest.raises(ValueError, match="device is 'cuda:1'; expected 'cuda' or 'cpu'"):
         evaluate("scenes:1", "nowhere", ["thick"], METHODS[:1], workers=2, device="cuda:1")
-    with pytest.raises(ValueError, match="expected one of them: a scheduler has its own workers"):
+    with pytest.raises(ValueError, match="expected one: a scheduler has its own workers"):
         evaluate("scenes:1", "nowhere", ["thick"], METHODS[:1], workers=2, scheduler="tcp://127.0.0.1:1")
 
 
@@ -604,11 +594,11 @@ def table(tmp_path):
     made = rows_like("", "truth", plain, features) + rows_like("thick", "plain:big-lama", plain, features + 1)
     made += rows_like("thick", "refined:big-lama", refined, features) + rows_like("thick", "folder:MAT:x", plain, features)
     made[35]["error"] = "broke"
-    keys = [Key(row["picture"], "", row["kind"], row["method"], "") for row in made]
+    keys = [str(i) for i in range(len(made))]
     for key, row in zip(keys, made, strict=True):
         rows.write(key, row)
     methods = ["plain:big-lama", "refined:big-lama", "folder:MAT:x"]
-    return Table(rows.read(keys), Settings(512, 3, "inception"), methods, ["thick"])
+    return Table(rows.read(keys), Conditions(512, 3, "inception"), methods, ["thick"])
 
 
 def test_a_table_holds_what_its_rows_say(table):
@@ -621,6 +611,25 @@ def test_a_table_holds_what_its_rows_say(table):
         difference.value == pytest.approx(-0.02, abs=0.001) and difference.high - difference.low < 0.002
     )  # paired: the rest cancels
     assert list(table.compared()) == [("refined:big-lama", "plain:big-lama"), ("folder:MAT:x", "plain:big-lama")]
+
+
+def test_each_measure_is_written_as_it_is_registered(table):
+    heads = str(table).split("### Thick holes")[1].split("| method | ")[1].splitlines()[0].removesuffix(" |").split(" | ")
+    assert heads == [measure.title for measure in TABLE_1.values()] and len(set(heads)) == len(heads)
+    assert "higher is better: PSNR (dB), SSIM; of all other measures lower is better" in str(table)
+    for name, measure in TABLE_1.items():
+        number = f"{table.values['thick', 'refined:big-lama', name].value:.{measure.digits}f}"
+        assert f"| {number} " in next(line for line in str(table).splitlines() if line.startswith("| refined") and "[" in line)
+
+
+def test_a_folder_from_before_a_measure_was_added_goes_on_without_its_number(tmp_path):
+    features, rows = np.eye(4, dtype=np.float32), Rows(tmp_path)
+    for i, kind, method in ((0, "", "truth"), (4, "thick", "a"), (8, "thick", "b")):
+        for j, row in enumerate(rows_like(kind, method, [0.1, 0.2, 0.3, 0.4], features, ssim=None)):
+            rows.write(str(i + j), row)
+    table = Table(rows.read(map(str, range(12))), Conditions(512, 3, "scenes"), ["a", "b"], ["thick"])
+    assert np.isnan(table.values["thick", "a", "ssim"].value) and table.values["thick", "a", "l1"].value == pytest.approx(0.25)
+    assert "PSNR (dB) +0.00 [+0.00, +0.00], SSIM -" in str(table)
 
 
 def test_a_table_as_markdown_latex_and_csv(table, tmp_path):
@@ -643,7 +652,7 @@ def test_a_table_as_markdown_latex_and_csv(table, tmp_path):
 
 
 def test_the_substitute_is_never_called_fid_or_lpips(table):
-    table = Table(table.rows, Settings(512, 3, "scenes"), table.methods, table.kinds)
+    table = Table(table.rows, Conditions(512, 3, "scenes"), table.methods, table.kinds)
     numbers, _, notes = str(table).partition("### Notes")
     ours, _, theirs = numbers.partition("### What the paper has")
     theirs, _, rest = theirs.partition("### Thick holes")
@@ -653,23 +662,20 @@ def test_the_substitute_is_never_called_fid_or_lpips(table):
     assert "neither FID nor KID nor LPIPS" in notes
 
 
-def test_the_command_prints_and_writes_its_tables_and_grids(tmp_path, monkeypatch, capsys):
-    words = ["evaluate", "scenes:2", "-o", str(tmp_path / "r"), "--masks", "thick", "--size", "128", "--features", "scenes"]
+def test_the_command_prints_and_writes_its_tables_and_grids(tmp_path, capsys):
+    words = ["scenes:2", "-o", str(tmp_path / "r"), "--masks", "thick", "--size", "128", "--features", "scenes"]
     methods = ["--methods", METHODS[0], METHODS[2]]
-    monkeypatch.setattr(sys, "argv", words + methods)
-    main()
+    main(words + methods)
     printed = capsys.readouterr().out
     assert printed.startswith("| method | thick: Fréchet (scenes) |")
     names = {"rows", "pictures", "settings.json", "table.md", "table.tex", "table.csv", "rows.parquet"}
     grids = {"methods_thick.png", "refined_thick.png"}
     assert {path.name for path in (tmp_path / "r").iterdir()} == names | grids
     assert json.loads((tmp_path / "r" / "settings.json").read_text()) == {"size": 128, "seed": 0, "features": "scenes"}
-    monkeypatch.setattr(sys, "argv", [*words, "--inputs", str(tmp_path / "inputs")])
-    main()
+    main([*words, "--inputs", str(tmp_path / "inputs")])
     assert len(list((tmp_path / "inputs").rglob("*.png"))) == 4
-    monkeypatch.setattr(sys, "argv", [*words, "--inputs", str(tmp_path / "inputs"), "--seed", "1"])
     with pytest.raises(SystemExit):
-        main()
+        main([*words, "--inputs", str(tmp_path / "inputs"), "--seed", "1"])
     assert "seed is 1, and" in capsys.readouterr().err
 
 
@@ -683,8 +689,7 @@ def test_the_command_prints_and_writes_its_tables_and_grids(tmp_path, monkeypatc
         (["scenes:1", "--masks", "thin", "thin"], "masks are ['thin', 'thin']; expected some of"),
     ],
 )
-def test_the_command_names_what_is_wrong(tmp_path, monkeypatch, capsys, wrong, said):
-    monkeypatch.setattr(sys, "argv", ["evaluate", *wrong, "-o", str(tmp_path / "r"), "--features", "scenes"])
+def test_the_command_names_what_is_wrong(tmp_path, capsys, wrong, said):
     with pytest.raises(SystemExit):
-        main()
+        main([*wrong, "-o", str(tmp_path / "r"), "--features", "scenes"])
     assert said in capsys.readouterr().err and not (tmp_path / "r").exists()

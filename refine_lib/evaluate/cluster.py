@@ -1,36 +1,38 @@
-"""The same work by many processes, of this machine or of many, through ``dask.distributed``; a worker that dies loses nothing.
+"""The same work by many processes, of this machine or of many, through ``dask.distributed``. A worker that dies loses nothing.
 
-Workers compute and hand back rows; one process, this one, writes them. So the folder of results need not be reachable from
-the workers, but files of pictures, of results made elsewhere, and of weights must be there by the same paths.
+Workers compute rows and hand them back; this process alone writes them. So workers need not reach the folder of results. They
+do need the files of pictures, of results made elsewhere and of weights, by the same paths.
 """
 
 import collections
-import os
+import logging
 import queue
 import threading
 import time
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from typing import Any
 
 import torch
+from dask.distributed import Client, KilledWorker, LocalCluster, get_worker
+from dask.system import CPU_COUNT
+from distributed.client import FutureCancelledError
 
-try:
-    from dask.distributed import Client, KilledWorker, Nanny, Scheduler, SpecCluster
-    from distributed.client import FutureCancelledError
-except ImportError:  # the extra [cluster]: check_workers says so
-    Client = None
+from refine_lib.evaluate.rows import Task
 
-TRIES = 2  # of a task whose workers die (Dask itself tries another worker some times); then it is a row with the error
-PATIENCE = 30  # s, for which workers of this machine may be missing; one that died is started again in a few
-_alone = threading.Lock()  # a worker may have several threads; the networks, their times and the memory are the process's
+Work = Callable[[Task], Iterator[dict[str, Any]]]
+TRIES = 2  # of a task whose workers die, before its rows hold the error; in each try Dask takes several workers
+PATIENCE_SECONDS = 30  # for which workers of this machine may be missing; Dask starts one that died again in a few seconds
+_alone = threading.Lock()  # a worker may have several threads, which would share its networks, its memory and its time
 
 
-def computed_by_workers(tasks, settings, workers, scheduler, device):
-    """Yields the tasks and their rows as they come in, in any order: pairs (task, list of rows).
+def computed_by_workers(work: Work, tasks: Iterable[Task], workers: int, scheduler: str | None) -> Iterator[tuple[Task, list]]:
+    """Yields the tasks and the lists of their rows as they come in, in any order.
 
     Args:
-        tasks, settings, device: as in ``refine_lib.evaluate.run.compute``.
-        workers: how many processes of this machine, where there is no scheduler. Where one of them cannot be started again
-            for some time after it died, all are started anew.
+        work: yields the rows of a task.
+        workers: how many processes of this machine, where there is no scheduler. All are started anew where one that died
+            cannot be started again for ``PATIENCE_SECONDS``.
         scheduler: the address of a Dask scheduler.
 
     Raises:
@@ -38,33 +40,32 @@ def computed_by_workers(tasks, settings, workers, scheduler, device):
     """
     left, tries = dict(enumerate(tasks)), collections.Counter()
     while left:
-        with nullcontext(scheduler) if scheduler else _cluster(workers) as address, Client(address) as client:
-            for number, rows in _computed_by(client, left, tries, settings, 0 if scheduler else workers, device):
+        with nullcontext(scheduler) if scheduler else local_cluster(workers) as address, Client(address) as client:
+            for number, rows in _computed_by(client, work, left, tries, 0 if scheduler else workers):
                 yield left.pop(number), rows
 
 
-def _computed_by(client, left, tries, settings, workers, device):
-    """Yields (number, rows) of the tasks that are left; ends early where fewer than so many workers are there for long."""
-    finished, waiting, short_since = queue.SimpleQueue(), {}, None
+def _computed_by(client, work, left, tries, workers):
+    """Yields (number, rows) of the tasks that are left. It ends early where some of the workers stay away for too long."""
+    finished, waiting, enough_at = queue.SimpleQueue(), {}, time.monotonic()
 
     def submit(number):
-        future = client.submit(rows_of, left[number], settings, device, pure=False)
+        future = client.submit(rows_of, work, left[number], workers, pure=False)
         waiting[future.key] = future, number
         future.add_done_callback(finished.put)
 
     for number in left:
         submit(number)
     while waiting:
+        if not workers or len(client.nthreads()) >= workers:
+            enough_at = time.monotonic()
+        elif time.monotonic() - enough_at > PATIENCE_SECONDS:
+            return
         try:
             future, number = waiting.pop(finished.get(timeout=2).key)
-        except queue.Empty:
-            enough = len(client.nthreads()) >= workers
-            short_since = None if enough else short_since or time.monotonic()
-            if not enough and time.monotonic() - short_since > PATIENCE:
-                return
-            continue
-        try:
             yield number, future.result()
+        except queue.Empty:
+            continue
         except FutureCancelledError as error:
             raise ConnectionError(f"the scheduler is gone ({error}); the same command goes on from here") from error
         except KilledWorker:
@@ -72,51 +73,31 @@ def _computed_by(client, left, tries, settings, workers, device):
             if tries[number] < TRIES:
                 submit(number)
             else:
-                error = "KilledWorker: every worker died that computed this picture"
-                yield number, [row | {"error": error} for row in left[number].empty_rows()]
+                yield number, left[number].failed("KilledWorker: every worker died that computed this picture")
 
 
-def rows_of(task, settings, device=None):
-    """The rows of a task, as a list: what a worker does."""
-    from refine_lib.evaluate.run import compute  # which imports this module
-
-    with _alone:
-        return list(compute(task, settings, device))
-
-
-def worker_environments(workers, visible=None):
-    """What makes each process of this machine compute on its own: one of the GPUs that this one sees, or a part of the cores.
+def rows_of(work: Work, task: Task, workers: int) -> list[dict[str, Any]]:
+    """The rows of a task: what a worker does.
 
     Args:
-        visible: the GPUs, by the words of ``CUDA_VISIBLE_DEVICES``; None asks.
+        workers: how many workers share this machine. Each takes its part of the cores and, where there are GPUs, one of them.
+            With 0 the worker is left as it was started.
     """
-    if visible is None:
-        named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        visible = [name for name in named.split(",") if name] or [str(i) for i in range(torch.cuda.device_count())]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = str(max(1, cores // workers))
-    same = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    return [same | ({"CUDA_VISIBLE_DEVICES": visible[i % len(visible)]} if visible else {}) for i in range(workers)]
+    with _alone:
+        if workers:
+            threads, gpu = part_of_machine(int(get_worker().name), workers, torch.cuda.device_count())
+            torch.set_num_threads(threads)
+            if gpu is not None:
+                torch.cuda.set_device(gpu)
+        return list(work(task))
 
 
-def check_workers(workers, scheduler, device):
-    """Raises unless the work can be given to processes."""
-    if Client is None:
-        raise ModuleNotFoundError("workers and scheduler need Dask: pip install 'refine_lib[cluster]'")
-    if workers and scheduler:
-        raise ValueError(
-            f"workers is {workers} and scheduler {scheduler!r}; expected one of them: a scheduler has its own workers"
-        )
-    if device is not None and ":" in str(device):
-        raise ValueError(f"device is {device!r}; expected 'cuda' or 'cpu': each worker gets a GPU of its own")
+def part_of_machine(worker: int, workers: int, n_gpus: int) -> tuple[int, int | None]:
+    """What one of several workers takes of this machine: how many threads, and the number of its GPU where there are GPUs."""
+    return max(1, CPU_COUNT // workers), worker % n_gpus if n_gpus else None
 
 
-@contextmanager
-def _cluster(workers):
-    """Processes of this machine, and the address of the scheduler that they listen to."""
-    same = {"nthreads": 1, "memory_limit": 0, "host": "127.0.0.1"}
-    environments = worker_environments(workers)
-    nannies = {i: {"cls": Nanny, "options": same | {"env": one}} for i, one in enumerate(environments)}
-    quiet = {"dashboard_address": None, "dashboard": False, "host": "127.0.0.1"}
-    with SpecCluster(workers=nannies, scheduler={"cls": Scheduler, "options": quiet}, silence_logs="ERROR") as cluster:
-        yield cluster
+def local_cluster(workers: int) -> LocalCluster:
+    """So many processes of this machine, to be used as a context."""
+    quiet: dict[str, Any] = dict(dashboard_address=None, silence_logs=logging.ERROR)
+    return LocalCluster(n_workers=workers, threads_per_worker=1, memory_limit=0, host="127.0.0.1", **quiet)

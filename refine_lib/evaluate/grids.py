@@ -1,89 +1,70 @@
 """Pictures of an evaluation: every method side by side, and the plain pass beside the refined one around the hole."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.figure import Figure
 
-from refine_lib.evaluate.rows import TRUTH
+from refine_lib.evaluate.methods import TRUTH
+from refine_lib.evaluate.pictures import Picture
 from refine_lib.evaluate.run import picture_path
+from refine_lib.evaluate.tables import Table
 from refine_lib.photos.pixels import load_photo
 from refine_lib.plots import compare_rows, show_picture
 from refine_lib.plots.style import house_style, write_caption
 
 
-def kept(output, pictures, kind, methods, settings):
-    """The pictures of an evaluation that were kept, those that every method has filled.
+def write_grids(output: str | Path, table: Table, pictures: Sequence[Picture], caption: str = "") -> list[Path]:
+    """Writes ``methods_KIND.png`` and ``refined_KIND.png`` of the kept pictures into a folder of results.
 
-    Returns:
-        A dictionary from ``"input"``, each method and ``"truth"`` to (N, 3, H, W), and the holes (N, 1, H, W); or None.
-    """
-    ways = [(TRUTH, ""), *((method, kind) for method in methods)]
-    rows, holes = [], []
-    for picture in pictures:
-        paths = [picture_path(output, method, of, picture) for method, of in ways]
-        if all(path.is_file() for path in paths):
-            rows.append([load_photo(path) for path in paths])
-            holes.append(picture.hole(kind, settings.size, settings.seed))
-    if not rows:
-        return None
-    truth, *filled = (torch.cat(column) for column in zip(*rows, strict=True))
-    return {"input": truth, **dict(zip(methods, filled, strict=True)), TRUTH: truth}, torch.cat(holes)
-
-
-def method_grid(pictures, mask, caption=""):
-    """Draws whole pictures, a row to each, every method in a column: the form of the paper's Figure 4.
+    The first has whole pictures, every method in a column, as the paper's Figure 4 has. The second has each refined method
+    beside the one it is compared with, and enlarges what lies around the holes, as Figure 5 does. A picture is shown where it
+    was kept of every method.
 
     Args:
-        pictures, mask: as ``kept`` gives them.
-        caption: a line under the figure.
+        output: the folder, as in ``evaluate``.
+        table: what was found.
+        pictures: those that ``find_pictures`` has found.
+        caption: a line under each figure.
 
     Returns:
-        The figure.
+        The paths.
     """
+    paths = []
+    for kind in table.kinds:
+        folders = {"input": (TRUTH.name, ""), **{name: (name, kind) for name in table.methods}, TRUTH.name: (TRUTH.name, "")}
+        files = [{title: picture_path(output, *of, picture) for title, of in folders.items()} for picture in pictures]
+        there = [i for i, of_picture in enumerate(files) if all(path.is_file() for path in of_picture.values())]
+        if not there:
+            continue
+        shown = {title: torch.cat([load_photo(files[i][title]) for i in there]) for title in folders}
+        holes = torch.cat([pictures[i].hole(kind, table.conditions.size, table.conditions.seed) for i in there])
+        figures = {"methods": _whole_pictures(shown, holes, caption)}
+        refined = [(other, method) for method, other in table.compared() if method.startswith("refined:")]
+        if refined:
+            compared = dict.fromkeys(name for pair in refined for name in pair)
+            columns = {_broken(name): shown[name] for name in ("input", *compared, TRUTH.name)}
+            figures["refined"] = compare_rows(columns, holes, caption=caption)
+        for name, figure in figures.items():
+            paths.append(Path(output) / f"{name}_{kind}.png")
+            figure.savefig(paths[-1], dpi=140)
+            plt.close(figure)
+    return paths
+
+
+def _whole_pictures(pictures: dict[str, torch.Tensor], mask: torch.Tensor, caption: str) -> Figure:
+    """Draws a row for each picture, every method in a column."""
     with house_style():
         figure = plt.figure(figsize=(1.9 * len(pictures), 1.95 * len(mask) + 0.5), layout="constrained")
         axes = figure.subplots(len(mask), len(pictures), squeeze=False)
-        for row, one in enumerate(axes):
-            for column, (ax, (title, images)) in enumerate(zip(one, pictures.items(), strict=True)):
+        for column, (title, images) in enumerate(pictures.items()):
+            for row, ax in enumerate(axes[:, column]):
                 hole = mask[row : row + 1] if column == 0 else None
-                show_picture(images[row : row + 1], hole, _broken(title) if row == 0 else "", ax)
+                show_picture(images[row : row + 1], hole, "" if row else _broken(title), ax)
         write_caption(figure, caption)
     return figure
-
-
-def refined_grid(pictures, mask, caption=""):
-    """Draws what lies around the holes, plain beside refined, enlarged: the form of the paper's Figure 5.
-
-    Args:
-        pictures, mask: as ``kept`` gives them; of the methods those that end in plain or refined are shown.
-        caption: a line under the figure.
-
-    Returns:
-        The figure, or None where there is no refined method with its plain one.
-    """
-    pairs = {name: f"plain:{name.split(':')[1]}" for name in pictures if name.startswith("refined:")}
-    names = [n for refined, plain in pairs.items() if plain in pictures for n in (plain, refined)]
-    if not names:
-        return None
-    shown = {_broken(name): pictures[name] for name in ("input", *dict.fromkeys(names), TRUTH)}
-    return compare_rows(shown, mask, caption=caption)
-
-
-def write_grids(output, table, pictures, caption=""):
-    """Writes ``methods_KIND.png`` and ``refined_KIND.png`` into a folder of results; returns the paths."""
-    paths = []
-    for kind in table.kinds:
-        found = kept(output, pictures, kind, table.methods, table.settings)
-        if found:
-            for name, draw in (("methods", method_grid), ("refined", refined_grid)):
-                figure = draw(*found, caption=caption)
-                if figure is not None:
-                    path = Path(output) / f"{name}_{kind}.png"
-                    figure.savefig(path, dpi=140)
-                    plt.close(figure)
-                    paths.append(path)
-    return paths
 
 
 def _broken(title):

@@ -1,227 +1,260 @@
-"""The ways to fill a hole that are compared, each by the words that name it on the command line.
-
-A method is any object with ``name``; ``timed``, whether its seconds mean something; ``ready(device)``, which loads what it
-needs and raises where it is missing; ``stamp(picture, kind)``, words that change when what it would give changes; and
-``fill(case, device)``, which returns the filled picture (1, 3, H, W) and a note on it, or an empty one.
-"""
+"""The ways to fill a hole that are compared. Each is a small class, with one line in ``WAYS`` that says what names it."""
 
 import ast
 import functools
 import importlib.util
 import inspect
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 
 from refine_lib.checks import check_smallest_scale
-from refine_lib.evaluate.pictures import stamp_of
+from refine_lib.evaluate.pictures import Picture, stamp_of
 from refine_lib.fast.plans import ShortOfMemory
 from refine_lib.masks import paste
 from refine_lib.networks import load_network, settings_for
+from refine_lib.networks.split import SplitNetwork
 from refine_lib.photos.pixels import load_photo, to_image, to_pixels
 from refine_lib.pyramid import build_pyramid, resize
 from refine_lib.refine import NothingToRefine, check_settings, multiscale_inpaint
 
-SETTINGS = ("smallest_scale", "n_iters", "lr", "erosion", "loss", "optimizer", "early_stop", "speed")  # of refined:NETWORK
-DEFAULTS = {name: inspect.signature(multiscale_inpaint).parameters[name].default for name in SETTINGS}
-EXPECTED = (
-    "expected plain:NETWORK, refined:NETWORK, refined:NETWORK:n_iters=5:optimizer=polyak, enlarged:NETWORK, biharmonic, telea,"
-    " navier-stokes, or folder:NAME:PATH of results made elsewhere"
-)
-RADIUS = 3  # px around a pixel that OpenCV's fills look at, at 512 px
+# The settings of a refined method with their defaults: all of multiscale_inpaint but pictures and what is shown.
+REFINEMENT = {
+    name: parameter.default
+    for name, parameter in inspect.signature(multiscale_inpaint).parameters.items()
+    if name not in ("image", "mask", "model", "callback", "progress")
+}
+OPENCV_RADIUS_PX = 3  # around a pixel that OpenCV's fills look at, in a picture of 512 px
 
 
 @dataclass(frozen=True)
 class Case:
     """A picture whose hole is to be filled: what is in the hole of ``image`` was erased."""
 
-    picture: object
+    picture: Picture
     kind: str
     image: torch.Tensor  # (1, 3, H, W)
     mask: torch.Tensor  # (1, 1, H, W)
 
 
 @dataclass(frozen=True)
-class Network:
-    """A split network: its plain pass, its smallest picture enlarged, or refined.
+class Method:
+    """A way to fill holes. The evaluation takes any object with ``name``, ``timed``, ``ready``, ``stamp`` and ``fill``.
 
     Attributes:
-        way: ``"plain"``, ``"enlarged"`` or ``"refined"``.
-        network: a name or path for ``load_network``; or a split network, which then needs a label.
-        settings: pairs of a setting of ``multiscale_inpaint`` and its value; what is not said is as ``settings_for`` says.
-        label: what a network that has no name is called.
+        name: what the table calls it, which is also what names it on the command line.
+        timed: whether its seconds mean something.
+        module: the module that it needs, of a package of the extra ``[metrics]``; or empty.
     """
 
-    way: str
-    network: object
-    settings: tuple = ()
-    label: str = ""
-    timed = True
-
-    @property
-    def name(self):
-        return ":".join([self.way, self.label or str(self.network), *(f"{key}={value}" for key, value in self.settings)])
-
-    def fill(self, case, device=None):
-        model, settings = _loaded(self.network, device), settings_for(self.network) | dict(self.settings)
-        where = next(model.parameters()).device
-        image, mask = case.image.to(where), case.mask.to(where)
-        if self.way == "refined":
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", (NothingToRefine, ShortOfMemory))  # it becomes the row's note
-                result = multiscale_inpaint(image, mask, model, progress=False, **settings)
-            if result.stopped:  # by the keyboard: this is no result
-                raise KeyboardInterrupt
-            return result.image, " ".join(filter(None, (result.message, result.note)))
-        with torch.no_grad():
-            if self.way == "enlarged":
-                small = build_pyramid(image, mask, settings["smallest_scale"])[0]
-                filled = resize(paste(model(small.image, small.mask), small.image, small.mask), image.shape[-2:])
-            else:
-                filled = model(image, mask)
-            return paste(filled, image, mask), ""
-
-    def ready(self, device=None):
-        """Loads the network, and fetches it where it must be, before any time is taken."""
-        _loaded(self.network, device)
-
-    def stamp(self, picture, kind):
-        """Changes with a file of weights; a network that was handed over is known by its label alone."""
-        return stamp_of(self.network) if isinstance(self.network, str) else ""
-
-
-@dataclass(frozen=True)
-class Classical:
-    """A fill without a network: the biharmonic equation (scikit-image), Telea's or the Navier-Stokes fill (OpenCV)."""
-
     name: str
-    timed = True
+    timed: ClassVar[bool] = True
+    module: ClassVar[str] = ""
 
-    def fill(self, case, device=None):
-        if self.name == "biharmonic":
-            return paste(biharmonic(case.image, case.mask), case.image, case.mask), ""
-        cv2 = _opencv()
-        flag = cv2.INPAINT_TELEA if self.name == "telea" else cv2.INPAINT_NS
-        radius = max(1, round(RADIUS * min(case.mask.shape[-2:]) / 512))
-        filled = cv2.inpaint(to_pixels(case.image), to_pixels(case.mask), radius, flag)
-        return paste(to_image(filled), case.image, case.mask), ""
+    @classmethod
+    def read(cls, words: str, *parts: str) -> "Method":
+        """The method of the words that name it; ``parts`` are those in the places of the large letters in ``WAYS``."""
+        return cls(words, *parts)
 
-    def ready(self, device=None):
-        if self.name != "biharmonic":
-            _opencv()
-        elif importlib.util.find_spec("skimage") is None:
-            raise ModuleNotFoundError("biharmonic needs scikit-image: pip install 'refine_lib[metrics]'")
+    def ready(self, device: str | None = None) -> None:
+        """Loads what the method needs, before any time is taken. Raises where that is missing."""
+        if self.module and importlib.util.find_spec(self.module) is None:
+            raise ModuleNotFoundError(f"{self.name} needs the module {self.module}: pip install 'refine_lib[metrics]'")
 
-    def stamp(self, picture, kind):
+    def stamp(self, picture: Picture, kind: str) -> str:
+        """Words that change when what the method would give for a picture changes."""
         return ""
 
+    def fill(self, case: Case, device: str | None = None) -> tuple[torch.Tensor, str]:
+        """The filled picture (1, 3, H, W), and a note on it or an empty one. What is known of the picture is kept."""
+        filled, note = self._fill(case, device)
+        return paste(filled.to(case.image), case.image, case.mask), note
+
+    def _fill(self, case: Case, device: str | None) -> tuple[torch.Tensor, str]:
+        """What a way adds to ``fill``: outside the hole anything may be. Here, for the truth, the picture stays as it is."""
+        return case.image, ""
+
 
 @dataclass(frozen=True)
-class Folder:
+class Plain(Method):
+    """One pass of a network.
+
+    Attributes:
+        network: a name or path for ``load_network``, or a split network.
+        settings: of those that the class ``takes``. All others are as ``settings_for`` says.
+    """
+
+    network: str | SplitNetwork
+    settings: dict[str, Any] = field(default_factory=dict)
+    takes: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def read(cls, words, *parts):
+        network, *given = parts[0].split(":")
+        settings: dict[str, Any] = dict(_setting(one) for one in given)
+        for name in settings:
+            if name not in cls.takes:
+                raise ValueError(f"it comes with {name}; expected {', '.join(cls.takes) or 'no setting'}")
+        checked: dict[str, Any] = REFINEMENT | settings_for(network) | settings
+        check_smallest_scale(checked.pop("smallest_scale"))
+        check_settings(**checked, callback=None)
+        return cls(words, network, settings)
+
+    def ready(self, device=None):
+        self._model(device)
+
+    def stamp(self, picture, kind):
+        """Changes with a file of weights; a network that was handed over is known by its name alone."""
+        return stamp_of(self.network) if isinstance(self.network, str) else ""
+
+    def _fill(self, case, device):
+        model = self._model(device)
+        where = next(model.parameters()).device
+        return self._run(model, case.image.to(where), case.mask.to(where), settings_for(self.network) | self.settings)
+
+    def _model(self, device):
+        return _loaded(self.network, device) if isinstance(self.network, str) else self.network
+
+    @torch.no_grad()
+    def _run(self, model, image, mask, settings) -> tuple[torch.Tensor, str]:
+        return model(image, mask), ""
+
+
+class Enlarged(Plain):
+    """The smallest picture of the pyramid, filled by a network and enlarged."""
+
+    takes = ("smallest_scale",)
+
+    @torch.no_grad()
+    def _run(self, model, image, mask, settings):
+        small = build_pyramid(image, mask, settings["smallest_scale"])[0]
+        return resize(paste(model(small.image, small.mask), small.image, small.mask), image.shape[-2:]), ""
+
+
+class Refined(Plain):
+    """The paper's refinement of a network."""
+
+    takes = tuple(REFINEMENT)
+
+    def _run(self, model, image, mask, settings):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", (NothingToRefine, ShortOfMemory))  # it becomes the row's note
+            result = multiscale_inpaint(image, mask, model, progress=False, **settings)
+        if result.stopped:  # by the keyboard: this is no result
+            raise KeyboardInterrupt
+        return result.image, " ".join(filter(None, (result.message, result.note)))
+
+
+class Biharmonic(Method):
+    """The biharmonic equation, by scikit-image."""
+
+    module = "skimage"
+
+    def _fill(self, case, device):
+        return biharmonic(case.image, case.mask), ""
+
+
+class Telea(Method):
+    """The method of Telea (2004), by OpenCV."""
+
+    module = "cv2"
+    flag = "INPAINT_TELEA"
+
+    def _fill(self, case, device):
+        import cv2
+
+        radius = max(1, round(OPENCV_RADIUS_PX * min(case.mask.shape[-2:]) / 512))
+        return to_image(cv2.inpaint(to_pixels(case.image), to_pixels(case.mask), radius, getattr(cv2, self.flag))), ""
+
+
+class NavierStokes(Telea):
+    """The method of Bertalmio et al. (2001), which follows the Navier-Stokes equations, by OpenCV."""
+
+    flag = "INPAINT_NS"
+
+
+@dataclass(frozen=True)
+class Folder(Method):
     """Results made elsewhere: ``path/KIND/NAME.png``, of the pictures and holes that ``--inputs`` wrote."""
 
     label: str
     path: str
     timed = False  # to read a picture says nothing about the method
 
-    @property
-    def name(self):
-        return f"folder:{self.label}:{self.path}"
+    def ready(self, device=None):
+        if not Path(self.path).is_dir():
+            raise FileNotFoundError(f"method is {self.name!r}, but {self.path!r} is no folder; expected one with KIND/NAME.png")
 
-    def fill(self, case, device=None):
+    def stamp(self, picture, kind):
+        return stamp_of(self._file(picture, kind))
+
+    def _fill(self, case, device):
         path = self._file(case.picture, case.kind)
         filled = load_photo(path)
         if filled.shape != case.image.shape:
             given, wanted = ("{1} px wide and {0} px high".format(*t.shape[-2:]) for t in (filled, case.image))
             raise ValueError(f"{path} is {given}; expected {wanted}")
-        return paste(filled, case.image, case.mask), ""
-
-    def stamp(self, picture, kind):
-        return stamp_of(self._file(picture, kind))
+        return filled, ""
 
     def _file(self, picture, kind):
         return Path(self.path) / kind / picture.file_name
 
-    def ready(self, device=None):
-        if not Path(self.path).is_dir():
-            raise FileNotFoundError(f"method is {self.name!r}, but {self.path!r} is no folder; expected one with KIND/NAME.png")
+
+TRUTH = Method("truth")
+WAYS: dict[str, type[Method]] = {  # from the words that name a method to its class
+    "plain:NETWORK": Plain,
+    "refined:NETWORK": Refined,
+    "enlarged:NETWORK": Enlarged,
+    "biharmonic": Biharmonic,
+    "telea": Telea,
+    "navier-stokes": NavierStokes,
+    "folder:NAME:PATH": Folder,
+}
+METHOD_WORDS = f"{', '.join(WAYS)}; with settings as in refined:NETWORK:n_iters=5:optimizer=polyak"
 
 
-def parse_method(words):
-    """The method that words name: ``"refined:mini-lama:n_iters=5"`` and so on.
+def parse_method(words: str) -> Method:
+    """The method that words name, as in ``WAYS``: ``"refined:mini-lama:n_iters=5"`` and so on.
 
     Raises:
         ValueError: where there is no such method, or a setting of it is wrong.
     """
-    way, _, rest = words.partition(":")
-    if words in ("biharmonic", "telea", "navier-stokes"):
-        return Classical(words)
-    if way == "folder" and rest.count(":") >= 1:
-        label, path = rest.split(":", 1)
-        if label and path:
-            return Folder(label, path)
-    if way in ("plain", "enlarged", "refined") and rest:
-        network, *settings = rest.split(":")
-        settings = tuple(_setting(words, setting) for setting in settings)
-        allowed = SETTINGS if way == "refined" else SETTINGS[:1] if way == "enlarged" else ()
-        for key, _ in settings:
-            if key not in allowed:
-                raise ValueError(f"method is {words!r}, with {key}; expected {', '.join(allowed) or 'no setting'}")
-        if network:
-            _check(words, settings_for(network) | dict(settings))
-            return Network(way, network, settings)
-    raise ValueError(f"method is {words!r}; {EXPECTED}")
+    for form, kind in WAYS.items():
+        way, *wanted = form.split(":")
+        given, *parts = words.split(":", len(wanted))
+        if given == way and len(parts) == len(wanted) and all(parts):
+            try:
+                return kind.read(words, *parts)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"method is {words!r}: {error}") from error
+    raise ValueError(f"method is {words!r}; expected {METHOD_WORDS}")
 
 
-def _setting(words, setting):
-    key, _, value = setting.partition("=")
-    if not value:
-        raise ValueError(f"method is {words!r}, with {setting!r}; expected a setting as in n_iters=5")
+def _setting(words):
+    name, _, value = words.partition("=")
     try:
-        return key, ast.literal_eval(value)
+        return name, ast.literal_eval(value)
     except (SyntaxError, ValueError):  # a word
-        return key, value
-
-
-def _check(words, settings):
-    settings = DEFAULTS | settings
-    try:
-        check_smallest_scale(settings.pop("smallest_scale"))
-        check_settings(**settings, callback=None)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"method is {words!r}: {error}") from error
-
-
-def _loaded(network, device):
-    return _from_file(network, device) if isinstance(network, str) else network
+        return name, value
 
 
 @functools.cache
-def _from_file(network, device):
+def _loaded(network, device):
     return load_network(network, device)
 
 
-def forget_networks():
-    """Frees the networks that this process has loaded."""
-    _from_file.cache_clear()
+forget_networks = _loaded.cache_clear  # frees the networks that this process has loaded
 
 
-def _opencv():
-    try:
-        import cv2  # with the extra [metrics]
-    except ImportError as error:
-        raise ModuleNotFoundError("telea and navier-stokes need OpenCV: pip install 'refine_lib[metrics]'") from error
-    return cv2
-
-
-def biharmonic(image, mask):
+def biharmonic(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Fills the hole with the smooth surface that continues its edge: the classical fill (scikit-image's).
 
     Shape: (B, 3, H, W) in [0, 1] and (B, 1, H, W), 1 = hole -> (B, 3, H, W).
     """
-    from skimage.restoration import inpaint_biharmonic  # with the notebooks' extras: the library does without it
+    from skimage.restoration import inpaint_biharmonic  # in the extra [metrics]
 
     pictures = [
         inpaint_biharmonic(one.permute(1, 2, 0).numpy(), hole[0].numpy() > 0, split_into_regions=True, channel_axis=-1)

@@ -2,19 +2,23 @@
 
 import json
 import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from refine_lib.photos.pixels import read_pixels, to_image, to_pixels
 from refine_lib.scenes import random_scenes
 from refine_lib.scenes.brushes import brush_mask, seed_of
 
-UNSEEN = 900_000_000  # seeds below this were never trained with
+FIRST_TRAINING_SEED = 900_000_000  # scenes of smaller seeds were never trained with
 SCENES = "scenes:"  # before a number: that many drawn scenes in place of files
+Sources = str | Path | Sequence[str | Path]
 ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -25,14 +29,14 @@ class Picture:
     name: str
     path: str | None = None
 
-    def load(self, size):
+    def load(self, size: int) -> torch.Tensor:
         """The picture as (1, 3, size, size) in [0, 1], in steps of 1/255: the square in its middle, made smaller (Lanczos).
 
         Raises:
             OSError, ValueError: where the file cannot be read, or is smaller: enlarged, it would have no detail to find again.
         """
         if self.path is None:
-            return to_image(to_pixels(random_scenes(size, seed=seed_of(self.name) % UNSEEN)))
+            return to_image(to_pixels(random_scenes(size, seed=seed_of(self.name) % FIRST_TRAINING_SEED)))
         pixels = read_pixels(self.path)
         height, width = pixels.shape[:2]
         side = min(height, width)
@@ -42,7 +46,7 @@ class Picture:
         square = Image.fromarray(pixels[top : top + side, left : left + side])
         return to_image(np.asarray(square.resize((size, size), Image.Resampling.LANCZOS)))
 
-    def hole(self, kind, size, seed):
+    def hole(self, kind: str, size: int, seed: int) -> torch.Tensor:
         """The hole of a kind, (1, 1, size, size): of this picture's name and the seed, whatever other pictures there are.
 
         Raises:
@@ -54,26 +58,18 @@ class Picture:
         return mask
 
     @property
-    def stamp(self):
-        """Tells a file from another one that takes its name later: size and time of its last change."""
-        return "" if self.path is None else stamp_of(self.path)
-
-    @property
-    def file_name(self):
+    def file_name(self) -> str:
         """What its filled pictures are called: its name, ending in .png."""
         return self.name if self.name.lower().endswith(".png") else f"{self.name}.png"
 
 
-def stamp_of(path):
-    """Size and time of the last change of a file; empty where there is none."""
-    path = Path(path)
-    if not path.is_file():
-        return ""
-    found = path.stat()
-    return f"{found.st_size} bytes, {found.st_mtime_ns}"
+def stamp_of(path: str | Path | None) -> str:
+    """Tells a file from another one that takes its name later: size and time of its last change. Empty where there is none."""
+    found = Path(path or "")
+    return f"{found.stat().st_size} bytes, {found.stat().st_mtime_ns}" if found.is_file() else ""
 
 
-def find_pictures(images, limit=None, without=None):
+def find_pictures(images: Sources, limit: int | None = None, without: str | Path | None = None) -> list[Picture]:
     """The pictures that a source names, in the order of their names.
 
     Args:
@@ -89,8 +85,8 @@ def find_pictures(images, limit=None, without=None):
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise ValueError(f"limit is {limit!r}; expected 1 or more pictures, or None")
     found = {}
-    for source in [images] if isinstance(images, (str, Path)) else list(images):
-        for picture in _scenes(source) if str(source).startswith(SCENES) else _files(Path(source), without):
+    for source in [images] if isinstance(images, (str, Path)) else images:
+        for picture in _scenes(str(source)) if str(source).startswith(SCENES) else _files(Path(source), without):
             if picture.file_name in found:
                 raise ValueError(f"images has {picture.name!r} twice, or something like it; expected each name once")
             found[picture.file_name] = picture
@@ -98,7 +94,7 @@ def find_pictures(images, limit=None, without=None):
 
 
 def _scenes(source):
-    number = str(source).removeprefix(SCENES)
+    number = source.removeprefix(SCENES)
     if not number.isdecimal() or int(number) < 1:
         raise ValueError(f"images is {source!r}; expected {SCENES} and how many scenes to draw, as in {SCENES}64")
     return [Picture(f"scene-{i:04d}") for i in range(int(number))]
@@ -109,17 +105,21 @@ def _files(source, without):
         return [Picture(source.name, str(source.resolve()))]
     if not source.is_dir():
         raise FileNotFoundError(f"images is {str(source)!r}, which is not there; expected a folder, a file or {SCENES}64")
-    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
-    paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(source).parts)]
-    if without is not None:
-        paths = [path for path in paths if not path.resolve().is_relative_to(Path(without).resolve())]
-    if not paths:
+    found = {path.relative_to(source).as_posix(): path for path in sorted(source.rglob("*")) if path.is_file()}
+    pictures = [
+        Picture(name, str(path.resolve()))
+        for name, path in found.items()
+        if name.lower().endswith(ENDINGS)
+        and "/." not in f"/{name}"  # neither hidden itself nor in a hidden folder
+        and not (without and path.resolve().is_relative_to(Path(without).resolve()))
+    ]
+    if not pictures:
         endings = ", ".join(ENDINGS)
         raise ValueError(f"images is {str(source)!r}, in which there is no picture; expected files that end in {endings}")
-    return [Picture(path.relative_to(source).as_posix(), str(path.resolve())) for path in paths]
+    return pictures
 
 
-def write_inputs(pictures, kinds, size, seed, folder):
+def write_inputs(pictures: Sequence[Picture], kinds: Sequence[str], size: int, seed: int, folder: str | Path) -> list[str]:
     """Writes what another tool needs to fill the same holes: ``images/NAME.png`` and ``masks/KIND/NAME.png``, white = hole.
 
     The picture is whole, its hole not erased. What the tool fills is then a method, ``folder:TOOL:FOLDER``, where FOLDER
@@ -131,57 +131,55 @@ def write_inputs(pictures, kinds, size, seed, folder):
     Raises:
         ValueError: where the folder has pictures of another size or holes of another seed.
     """
-    settle(dict(size=size, seed=seed), Path(folder))
-    wrong = []
+    folder, wrong = Path(folder), []
+    settle(dict(size=size, seed=seed), folder)
     for picture in pictures:
-        places = [("images", lambda p=picture: p.load(size))]
-        places += [(f"masks/{kind}", lambda p=picture, k=kind: p.hole(k, size, seed)) for kind in kinds]
         try:
-            for place, make in places:
-                path = Path(folder) / place / picture.file_name
+            for place, kind in {"images": None, **{f"masks/{kind}": kind for kind in kinds}}.items():
+                path = folder / place / picture.file_name
                 if not path.exists():
-                    write_png(make(), path)
+                    write_png(picture.hole(kind, size, seed) if kind else picture.load(size), path)
         except (OSError, ValueError) as error:
             wrong.append(f"{picture.name}: {error}")
     return wrong
 
 
-def write_png(image, path):
+def write_png(image: torch.Tensor, path: Path) -> None:
     """Writes the first picture of a batch; it is there whole or not at all."""
     with whole_file(path) as part:
         Image.fromarray(to_pixels(image)).save(part, format="PNG", compress_level=1)
 
 
 @contextmanager
-def whole_file(path):
-    """Gives a path to write to, whose file takes the place of ``path`` at the end, and goes where something went wrong."""
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives a path to write to. At the end its file takes the place of ``path``; where something went wrong it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())  # before its name says that it is there
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def settle(settings, folder):
+def settle(settings: dict[str, Any], folder: Path) -> None:
     """Writes settings down in a folder, or compares them with those that it was begun with.
 
     Raises:
         ValueError: where they differ.
     """
-    path = folder / "settings.json"
-    found = settled(folder)
+    found = settled(folder) or settings
     for name, value in settings.items():
-        if found and found.get(name) != value:
+        if found.get(name) != value:
             before = f"{name} is {value!r}, and {str(folder)!r} was begun with {found.get(name)!r}"
             raise ValueError(f"{before}; expected the same, or another folder")
-    if not found:
-        with whole_file(path) as part:
-            part.write_text(json.dumps(settings, indent=1))
+    with whole_file(folder / "settings.json") as part:
+        part.write_text(json.dumps(found, indent=1))
 
 
-def settled(folder):
+def settled(folder: Path) -> dict[str, Any]:
     """The settings that a folder was begun with; empty where it was not."""
-    path = Path(folder) / "settings.json"
+    path = folder / "settings.json"
     return json.loads(path.read_text()) if path.is_file() else {}

@@ -1,103 +1,85 @@
-"""What an evaluation found, a Parquet file for each row, written as it is found: a stopped run goes on where it was."""
+"""What an evaluation found: a Parquet file for each row, written as soon as it is found, so that a stopped run can go on."""
 
 import hashlib
-import os
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.dataset import dataset
 
-from refine_lib.evaluate.pictures import whole_file
+from refine_lib.evaluate.measures import PER_PICTURE
+from refine_lib.evaluate.methods import Method
+from refine_lib.evaluate.pictures import Picture, stamp_of, whole_file
 
-SCHEMA = pa.schema(
-    [
-        ("picture", pa.string()),
-        ("kind", pa.string()),  # of hole; empty for the truth
-        ("method", pa.string()),
-        ("hole_share", pa.float64()),
-        ("l1", pa.float64()),
-        ("psnr", pa.float64()),
-        ("ssim", pa.float64()),
-        ("perceptual", pa.float64()),
-        ("features", pa.list_(pa.float32())),
-        ("seconds", pa.float64()),  # of the method, where they mean something
-        ("measure_seconds", pa.float64()),
-        ("other_seconds", pa.float64()),  # to read the picture, draw its hole, and so on
-        ("made_with", pa.string()),  # device and versions
-        ("note", pa.string()),  # what the method had to say
-        ("error", pa.string()),  # why there is nothing else; empty where there is
-    ]
-)
-TRUTH = "truth"  # the method that leaves the picture as it is
+# The columns. ``kind`` is the kind of hole, empty for the truth. ``seconds`` were needed by the method, where they mean
+# something, and ``other_seconds`` to read the picture, draw its hole, and so on. ``made_with`` names the device and versions.
+# ``note`` is what the method had to say. ``error`` says why there is nothing else; it is empty where there is.
+TEXTS = ("picture", "kind", "method", "made_with", "note", "error")
+NUMBERS = ("hole_share", *PER_PICTURE, "seconds", "measure_seconds", "other_seconds")
+TYPES = dict.fromkeys(TEXTS, pa.string()) | dict.fromkeys(NUMBERS, pa.float64()) | {"features": pa.list_(pa.float32())}
+SCHEMA = pa.schema(TYPES)
 
 
 @dataclass(frozen=True)
-class Key:
-    """What a row is of. The stamps change with the files behind it, so that a row of other files is not taken for it."""
+class Conditions:
+    """What all rows of a folder have in common."""
 
-    picture: str
-    picture_stamp: str
+    size: int = 1024  # px, a side of the pictures
+    seed: int = 0  # of the holes
+    features: str = "inception"  # or "scenes"
+
+
+def key_of(picture: Picture, kind: str, method: Method) -> str:
+    """What a row is found by. It changes with the files behind a row, so that a row of other files is not taken for it."""
+    of = (picture.name, stamp_of(picture.path), kind, method.name, method.stamp(picture, kind))
+    return hashlib.sha256(repr(of).encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A picture and a kind of hole, to be filled by some methods; or a picture itself: no kind, and ``TRUTH`` alone."""
+
+    picture: Picture
     kind: str
-    method: str
-    method_stamp: str
+    methods: dict[str, Method]  # by the keys of their rows
+    kept: bool  # whether what is filled is wanted as a picture too
 
-    @classmethod
-    def of(cls, picture, kind="", method=None):
-        """The key of a method's fill, or without one of the picture itself."""
-        if method is None:
-            return cls(picture.name, picture.stamp, "", TRUTH, "")
-        return cls(picture.name, picture.stamp, kind, method.name, method.stamp(picture, kind))
-
-    @property
-    def file_name(self):
-        return f"{hashlib.sha256(repr(astuple(self)).encode()).hexdigest()[:24]}.parquet"
+    def failed(self, error: str, made_with: str = "") -> list[dict[str, Any]]:
+        """A row for each method, with its key and nothing but an error."""
+        same = dict(picture=self.picture.name, kind=self.kind, error=error, made_with=made_with)
+        return [same | {"key": key, "method": method.name} for key, method in self.methods.items()]
 
 
+@dataclass(frozen=True)
 class Rows:
     """The rows of a folder."""
 
-    def __init__(self, folder):
-        self.folder = Path(folder)
-        self._names = set(os.listdir(self.folder)) if self.folder.is_dir() else set()
+    folder: Path
 
-    def __contains__(self, key):
-        return key.file_name in self._names
+    def __contains__(self, key: str) -> bool:
+        return self.path(key).is_file()
 
-    def write(self, key, row):
-        """Writes a row; it is there whole or not at all. The same row again takes its own place: nothing is counted twice."""
-        known = {name: row.get(name) for name in SCHEMA.names} | {name: row.get(name) or "" for name in ("note", "made_with")}
-        with whole_file(self.folder / key.file_name) as part, part.open("wb") as file:
-            pq.write_table(pa.Table.from_pylist([known], schema=SCHEMA), file)
-            file.flush()
-            os.fsync(file.fileno())  # before its name says that it is there
-        self._names.add(key.file_name)
+    def path(self, key: str) -> Path:
+        """Where the row of a key is, or would be."""
+        return self.folder / f"{key}.parquet"
 
-    def read(self, keys):
+    def write(self, key: str, row: dict[str, Any]) -> None:
+        """Writes a row whole or not at all. The same row again takes its own place, so that nothing is counted twice."""
+        row = dict.fromkeys(TEXTS, "") | {name: value for name, value in row.items() if value is not None}
+        with whole_file(self.path(key)) as part:
+            pq.write_table(pa.Table.from_pylist([row], schema=SCHEMA), part)
+
+    def read(self, keys: Iterable[str]) -> pa.Table:
         """The rows of keys that are there, as one table, in the order of picture, kind and method."""
-        paths = [str(self.folder / key.file_name) for key in keys if key in self]
+        paths = [str(self.path(key)) for key in keys if key in self]
         table = dataset(paths, schema=SCHEMA, format="parquet").to_table() if paths else SCHEMA.empty_table()
         return table.sort_by([(name, "ascending") for name in ("picture", "kind", "method")]).combine_chunks()
 
-    def forget_errors(self, keys):
+    def forget_errors(self, keys: Iterable[str]) -> None:
         """Removes those rows of keys that hold an error, so that they are tried again."""
         for key in keys:
-            path = self.folder / key.file_name
-            if key in self and pq.read_table(path, columns=["error"])["error"][0].as_py():
-                path.unlink(missing_ok=True)
-                self._names.discard(path.name)
-
-
-def column(table, name):
-    """A column as an array; ``features`` as (N, D)."""
-    values = table[name].combine_chunks()
-    if name == "features":
-        return np.asarray(values.flatten()).reshape(len(values), -1)
-    return values.to_numpy(zero_copy_only=False)
-
-
-def without_features(table):
-    """The rows of a table as dictionaries, without what is long."""
-    return table.drop_columns(["features"]).to_pylist()
+            if key in self and pq.read_table(self.path(key), columns=["error"])["error"][0].as_py():
+                self.path(key).unlink()

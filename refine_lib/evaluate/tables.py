@@ -1,18 +1,23 @@
 """What an evaluation found: the measures of each method over the pictures, and by how much methods differ."""
 
+import collections
 import functools
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from refine_lib.evaluate.measures import NAMES, frechet_distance, kernel_distance
-from refine_lib.evaluate.rows import TRUTH, column, without_features
-from refine_lib.evaluate.texts import COMPARED, to_csv, to_latex, to_markdown
-from refine_lib.metrics import fraction, interval
+from refine_lib.evaluate.measures import TABLE_1, Measure
+from refine_lib.evaluate.methods import TRUTH
+from refine_lib.evaluate.rows import Conditions
+from refine_lib.evaluate.texts import to_csv, to_latex, to_markdown
+from refine_lib.metrics import interval
 
 
 @dataclass(frozen=True)
@@ -31,106 +36,120 @@ class Value:
     spread: float = np.nan
 
 
+@dataclass(repr=False, eq=False)
 class Table:
     """What an evaluation found. ``print(table)`` shows it; ``table.write(folder)`` writes it down.
 
-    Per kind of hole the methods are compared on the pictures that all of them have filled, so that none gains by failing.
+    For each kind of hole the methods are compared on the pictures that all of them have filled, so that none gains by failing.
 
     Attributes:
-        rows: those of these pictures, kinds and methods.
-        values: from (kind, method, measure) to a ``Value``; measures are ``"frechet"``, ``"kernel"``, ``"perceptual"``,
-            ``"l1"``, ``"psnr"``, ``"ssim"`` (means over pictures; the last three inside holes) and ``"seconds"`` (median).
-        errors: rows that hold an error, as (picture, kind, method, error).
+        rows: those of these pictures, kinds and methods, as a PyArrow table.
+        conditions: what all rows have in common: size, seed and feature networks.
+        methods, kinds: the names of the methods and the kinds of hole, in the order of the table.
+        why: why the official feature networks were not used; empty where they were.
         new, wall_seconds: how many rows this run has added, and in how long.
+        values: from (kind, method, measure) to a ``Value``; the measures are the names in ``measures.TABLE_1``. Those of
+            single pictures are means over pictures, and ``"seconds"`` is a median.
+        errors: rows that hold an error, as (picture, kind, method, error).
     """
 
-    def __init__(self, rows, settings, methods, kinds, why="", new=0, seconds=0.0):
-        self.rows, self.settings, self.methods, self.kinds = rows, settings, list(methods), list(kinds)
-        self.names, self.why, self.new, self.wall_seconds = NAMES[settings.features], why, new, seconds
-        self._found = {}
+    rows: pa.Table
+    conditions: Conditions
+    methods: list[str]
+    kinds: list[str]
+    why: str = ""
+    new: int = 0
+    wall_seconds: float = 0.0
 
     @functools.cached_property
-    def errors(self):
-        rows = self.rows.filter(pc.not_equal(self.rows["error"], ""))
-        return [tuple(row[name] for name in ("picture", "kind", "method", "error")) for row in without_features(rows)]
+    def records(self) -> list[dict[str, Any]]:
+        """The rows as dictionaries; ``features`` is a float32 array (D,), or None."""
+        features = self.rows["features"].to_numpy(zero_copy_only=False)
+        rows = self.rows.drop_columns(["features"]).to_pylist()
+        return [row | {"features": vector} for row, vector in zip(rows, features, strict=True)]
 
     @functools.cached_property
-    def values(self):
-        found = {}
-        for kind in self.kinds:
-            for method in self.methods:
-                if self._of(kind, method):
-                    found |= self._measured(kind, method)
+    def _filled(self):
+        """From (kind, method) to the rows that hold no error, by the picture's name."""
+        found = collections.defaultdict(dict)
+        for row in self.records:
+            if not row["error"]:
+                found[row["kind"], row["method"]][row["picture"]] = row
         return found
 
-    def _of(self, kind, method):
-        """The rows of a method that hold no error, by the picture's name: dictionaries, ``features`` as an array."""
-        if (kind, method) not in self._found:
-            wanted = {"kind": kind, "method": method, "error": ""}
-            rows = self.rows.filter(functools.reduce(pc.and_, (pc.equal(self.rows[n], value) for n, value in wanted.items())))
-            features = column(rows, "features") if len(rows) else []
-            pairs = zip(without_features(rows), features, strict=True)
-            self._found[kind, method] = {row["picture"]: row | {"features": vector} for row, vector in pairs}
-        return self._found[kind, method]
+    @property
+    def errors(self) -> list[tuple[str, str, str, str]]:
+        return [(row["picture"], row["kind"], row["method"], row["error"]) for row in self.records if row["error"]]
 
-    def common(self, kind):
-        """The names of the pictures that every method has filled, but for methods that have filled none."""
-        filled = [rows for rows in (self._of(kind, method) for method in self.methods) if rows]
-        return sorted(set(self._of("", TRUTH)).intersection(*filled)) if filled else []
+    @functools.cached_property
+    def values(self) -> dict[tuple[str, str, str], Value]:
+        found = {}
+        for kind, method in itertools.product(self.kinds, self.methods):
+            rows = self.compared_rows(kind, method)
+            truths = [self._filled["", TRUTH.name][row["picture"]] for row in rows]
+            for name, measure in TABLE_1.items():
+                if len(rows) >= measure.at_least:
+                    found[kind, method, name] = _value(measure, rows, truths)
+        return found
 
-    def _measured(self, kind, method):
-        common, all_rows = self.common(kind), self._of(kind, method)
-        rows, n, found = [all_rows[name] for name in common], len(common), {}
-        if n == 0:
-            return {}
-        if n > 1:
-            truth = self._of("", TRUTH)
-            sets = [np.stack([row["features"] for row in some]) for some in (rows, [truth[name] for name in common])]
-            found["frechet"] = Value(frechet_distance(*sets), n)
-            mean, deviation = kernel_distance(*sets)
-            found["kernel"] = Value(mean, n, spread=deviation)
-        for measure in COMPARED:
-            value, low, high = interval(_pairs(rows, measure))
-            found[measure] = Value(value, n, low, high)
-        seconds = [row["seconds"] for row in rows if row["seconds"] is not None]
-        found["seconds"] = Value(float(np.median(seconds)) if seconds else np.nan, n)
-        return {(kind, method, measure): value for measure, value in found.items()}
+    def common(self, kind: str) -> list[str]:
+        """The names of the pictures that every method has filled. A method that has filled none is left out of this."""
+        filled = [self._filled[kind, method] for method in self.methods if self._filled[kind, method]]
+        return sorted(set(self._filled["", TRUTH.name]).intersection(*filled)) if filled else []
 
-    def difference(self, kind, method, other, measure):
-        """By how much a measure of a method is above another's on the same pictures, with its paired interval: a ``Value``."""
-        common = self.common(kind)
-        pairs = tuple(_pairs([self._of(kind, one)[name] for name in common], measure) for one in (method, other))
-        value, low, high = interval(pairs, lambda a, b: fraction(a) - fraction(b))
-        return Value(value, len(common), low, high)
+    def compared_rows(self, kind: str, method: str) -> list[dict[str, Any]]:
+        """The rows of a method for the pictures in ``common``; none where the method has filled none."""
+        rows = self._filled[kind, method]
+        return [rows[name] for name in self.common(kind)] if rows else []
 
-    def compared(self):
+    def difference(self, kind: str, method: str, other: str, measure: str) -> Value:
+        """How far a measure of single pictures lies above another method's on the same pictures, with its paired interval."""
+        ours, others = (_numbers(self.compared_rows(kind, one), measure) for one in (method, other))
+        return _mean(ours - others)
+
+    def compared(self) -> Iterator[tuple[str, str]]:
         """Pairs of methods that are compared: each refined one with the plain pass of its network, others with the first."""
         for method in self.methods:
-            way, _, rest = method.partition(":")
-            plain = f"plain:{rest.split(':')[0]}"
-            other = plain if way == "refined" and plain in self.methods else self.methods[0]
+            plain = f"plain:{method.split(':')[1]}" if method.startswith("refined:") else ""
+            other = plain if plain in self.methods else self.methods[0]
             if other != method:
                 yield method, other
 
     @property
-    def machines(self):
+    def machines(self) -> list[str]:
         """The devices and versions that the rows were made with."""
-        return sorted(set(filter(None, self.rows["made_with"].to_pylist())))
+        return sorted({row["made_with"] for row in self.records} - {""})
 
-    def __str__(self):
+    def title(self, measure: str) -> str:
+        """What a measure is called with the feature networks of this table."""
+        return TABLE_1[measure].called(self.conditions.features)
+
+    def __str__(self) -> str:
         return to_markdown(self)
 
-    def write(self, folder):
+    def write(self, folder: str | Path) -> list[Path]:
         """Writes ``table.md``, ``table.tex``, ``table.csv`` and all rows as one, ``rows.parquet``; returns the paths."""
-        folder = Path(folder)
-        texts = {"table.md": to_markdown(self), "table.tex": to_latex(self), "table.csv": to_csv(self)}
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        pq.write_table(self.rows, folder / "rows.parquet")
-        return [folder / name for name in (*texts, "rows.parquet")]
+        written = {"table.md": to_markdown, "table.tex": to_latex, "table.csv": to_csv}
+        for name, text_of in written.items():
+            Path(folder, name).write_text(text_of(self), encoding="utf-8")
+        pq.write_table(self.rows, Path(folder, "rows.parquet"))
+        return [Path(folder, name) for name in (*written, "rows.parquet")]
 
 
-def _pairs(rows, measure):
-    """What ``refine_lib.metrics.interval`` takes, for a mean over pictures."""
-    values = torch.tensor([row[measure] for row in rows], dtype=torch.float64)
-    return torch.stack([values, torch.ones_like(values)], dim=1)
+def _value(measure: Measure, rows, truths):
+    if measure.per == "picture":
+        return _mean(_numbers(rows, measure.name))
+    value, spread = measure.of(rows, truths)
+    return Value(value, len(rows), spread=spread)
+
+
+def _numbers(rows, measure):
+    """A column; not a number where a row was written before there was such a measure."""
+    return torch.from_numpy(np.array([row[measure] for row in rows], np.float64))
+
+
+def _mean(numbers):
+    if numbers.isnan().any():
+        return Value(np.nan, len(numbers))
+    value, low, high = interval(numbers, lambda drawn: drawn.mean(-1))
+    return Value(value, len(numbers), low, high)

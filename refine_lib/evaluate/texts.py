@@ -3,24 +3,18 @@
 import collections
 import csv
 import io
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow.compute as pc
 
-from refine_lib.evaluate.rows import column, without_features
+from refine_lib.evaluate.measures import NOTES, PER_PICTURE, TABLE_1
 
-FORMS = {  # of the measures, in the order in which they are shown
-    "frechet": "{:.3f}",
-    "kernel": "{:.4f}",
-    "perceptual": "{:.4f}",
-    "l1": "{:.4f}",
-    "psnr": "{:.2f}",
-    "ssim": "{:.3f}",
-    "seconds": "{:.2f}",
-}
-# Measures of single pictures: they have means and intervals, and methods are compared by them in pairs.
-COMPARED = ("perceptual", "l1", "psnr", "ssim")
-FEW = 2000  # pictures, below which a Fréchet distance says more about their number than about the method
+if TYPE_CHECKING:
+    from refine_lib.evaluate.tables import Table, Value
+
+MANY_PICTURES = 2000  # with fewer, a Fréchet distance says more about their number than about the method
 # Table 1 of the paper, 1,000 photos (Unsplash) of 1024 px on an RTX A5000: for each kind of hole FID and LPIPS, and seconds.
 PAPER = {
     "AOT-GAN": {"thin": (17.387, 0.133), "medium": (34.667, 0.144), "thick": (54.015, 0.184), "s": 0.43},
@@ -31,164 +25,134 @@ PAPER = {
     "Big-LaMa": {"thin": (13.143, 0.114), "medium": (21.169, 0.116), "thick": (29.022, 0.140), "s": 0.26},
     "Big-LaMa + refinement": {"thin": (13.193, 0.112), "medium": (19.864, 0.115), "thick": (26.401, 0.135), "s": 4.56},
 }
-OURS = {
-    "plain:aot-gan": "AOT-GAN",
-    "plain:lama-fourier": "LaMa-Fourier",
-    "plain:big-lama": "Big-LaMa",
-    "refined:big-lama": "Big-LaMa + refinement",
-}
+IN_LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "%_#&${}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\^{}"}
+)
 
 
-def titles_of(table):
-    """What each measure is called."""
-    names = table.names
-    features = {"frechet": names.frechet, "kernel": names.kernel, "perceptual": names.perceptual}
-    return features | {"l1": "L1", "psnr": "PSNR (dB)", "ssim": "SSIM", "seconds": "s"}
+def main_columns(table: "Table") -> dict[str, tuple[str, str]]:
+    """The columns of the paper's form, from a title to (kind, measure)."""
+    pairs = [(kind, name) for kind in table.kinds for name in ("frechet", "perceptual")]
+    columns = {f"{kind}: {table.title(name)}": (kind, name) for kind, name in pairs}
+    return columns | {f"s ({table.kinds[-1]})": (table.kinds[-1], "seconds")}
 
 
-def main_columns(table):
-    """The columns of the paper's form: pairs of a title and a pair (kind, measure)."""
-    titles = titles_of(table)
-    pairs = [(f"{kind}: {titles[name]}", (kind, name)) for kind in table.kinds for name in ("frechet", "perceptual")]
-    return [*pairs, (f"s ({table.kinds[-1]})", (table.kinds[-1], "seconds"))]
-
-
-def main_rows(table):
+def main_rows(table: "Table") -> list[list[str]]:
     """The rows of the paper's form: a method and its cells."""
-    for method in table.methods:
-        values = [table.values.get((kind, method, measure)) for _, (kind, measure) in main_columns(table)]
-        forms = [FORMS[measure] for _, (_, measure) in main_columns(table)]
-        yield [
-            method,
-            *("-" if v is None or np.isnan(v.value) else form.format(v.value) for v, form in zip(values, forms, strict=True)),
-        ]
+    columns, found = main_columns(table).values(), table.values.get
+    return [[way, *(cell(found((kind, way, name)), name, alone=True) for kind, name in columns)] for way in table.methods]
 
 
-def published_rows(table):
+def published_rows(table: "Table") -> Iterator[list[str]]:
     """The paper's own figures for those methods that it has, in the same form: FID and LPIPS."""
-    for name in filter(None, map(paper_name, table.methods)):
-        pairs = [f"{value:.3f}" for kind in table.kinds for value in PAPER[name][kind]]
-        yield [f"the paper's {name}", *pairs, f"{PAPER[name]['s']:.2f}"]
-
-
-def paper_name(method):
-    """What the paper calls a method; None where it has no such row."""
-    way, _, rest = method.partition(":")
-    name = rest.partition(":")[0] if way == "folder" else OURS.get(method)
-    return name if name in PAPER else None
-
-
-def kind_rows(table, kind):
-    """For a kind of hole the rows of all measures, with what is known of their uncertainty."""
+    published = {name.lower(): name for name in PAPER}
     for method in table.methods:
-        values = [(table.values.get((kind, method, measure)), form) for measure, form in FORMS.items()]
-        yield [method, *("-" if value is None else in_words(value, form) for value, form in values)]
+        way, _, rest = method.partition(":")
+        called = {"plain": rest, "refined": f"{rest} + refinement", "folder": rest.partition(":")[0]}.get(way, "")
+        if called.lower() in published:
+            name = published[called.lower()]
+            pairs = [f"{value:.3f}" for kind in table.kinds for value in PAPER[name][kind]]
+            yield [f"the paper's {name}", *pairs, f"{PAPER[name]['s']:.2f}"]
 
 
-def in_words(value, form):
-    """A ``Value`` with its interval or its spread."""
-    if np.isnan(value.value):
+def cell(value: "Value | None", measure: str, sign: str = "", alone: bool = False) -> str:
+    """A number in the digits of its measure, with its interval or its spread unless it is ``alone``; ``-`` for none.
+
+    Args:
+        sign: ``"+"`` where positive numbers are to show their sign too.
+    """
+    if value is None or np.isnan(value.value):
         return "-"
-    if not np.isnan(value.spread):
-        return f"{form} ± {form}".format(value.value, value.spread)
-    if np.isnan(value.low):
-        return form.format(value.value)
-    return f"{form} [{form}, {form}]".format(value.value, value.low, value.high)
+    written = f"{{:{sign}.{TABLE_1[measure].digits}f}}".format
+    if not alone and not np.isnan(value.low):
+        return f"{written(value.value)} [{written(value.low)}, {written(value.high)}]"
+    if not alone and not np.isnan(value.spread):
+        return f"{written(value.value)} ± {written(value.spread)}"
+    return written(value.value)
 
 
-def differences(table):
+def differences(table: "Table") -> Iterator[str]:
     """Sentences on pairs of methods: for each kind of hole each measure of single pictures."""
-    titles = titles_of(table)
-    for method, other in table.compared():
-        for kind in table.kinds:
-            if all((kind, name, "l1") in table.values for name in (method, other)):
-                found = {name: table.difference(kind, method, other, name) for name in COMPARED}
-                told = [f"{titles[name]} {in_words(v, FORMS[name].replace('{:', '{:+'))}" for name, v in found.items()]
-                yield f"{kind}: {method} beside {other}: {', '.join(told)}"
+    for (method, other), kind in itertools.product(table.compared(), table.kinds):
+        if table.compared_rows(kind, method) and table.compared_rows(kind, other):
+            found = {name: table.difference(kind, method, other, name) for name in PER_PICTURE}
+            told = [f"{table.title(name)} {cell(value, name, sign='+')}" for name, value in found.items()]
+            yield f"{kind}: {method} beside {other}: {', '.join(told)}"
 
 
-def sentences(table):
-    """What has to be said beside the numbers."""
+def sentences(table: "Table") -> Iterator[str]:
+    """The notes: what a reader must know beside the numbers."""
     told = []
     for kind in table.kinds:
-        rows = without_features(table.rows.filter(pc.equal(table.rows["kind"], kind)))
-        shares = {row["picture"]: row["hole_share"] for row in rows if row["hole_share"] is not None}
+        shares = {row["picture"]: row["hole_share"] for row in table.records if row["kind"] == kind and row["hole_share"]}
         share = f"{np.mean(list(shares.values())):.0%}" if shares else "-"
         told.append(f"{kind} ({len(table.common(kind))} pictures, holes of {share} on average)")
-    yield f"{table.settings.size} px, seed {table.settings.seed}: {', '.join(told)}"
+    yield f"{table.conditions.size} px, seed {table.conditions.seed}: {', '.join(told)}"
     yield f"s: seconds of the method alone, median over the pictures; {'; '.join(table.machines)}"
-    yield table.names.note
+    higher = ", ".join(table.title(name) for name, measure in TABLE_1.items() if measure.better == "higher")
+    yield f"higher is better: {higher}; of all other measures lower is better"
+    yield NOTES[table.conditions.features]
     if table.why:
         yield f"the official networks were not used: {table.why}"
-    if min(len(table.common(kind)) for kind in table.kinds) < FEW:
+    if min(len(table.common(kind)) for kind in table.kinds) < MANY_PICTURES:
         yield (
-            f"a Fréchet distance of fewer than {FEW} pictures hangs on how many they are: compare rows with one another, on"
-            " the same pictures, and not with other tables"
+            f"a Fréchet distance of fewer than {MANY_PICTURES} pictures depends on how many they are: compare rows with one"
+            " another, on the same pictures, and not with other tables"
         )
     if table.errors:
         *what, error = table.errors[0]
         wrong = f"{len(table.errors)} rows hold an error, and their pictures count for no method"
         yield f"{wrong}. The first: {', '.join(filter(None, what))}: {error}"
-    for note, n in collections.Counter(filter(None, table.rows["note"].to_pylist())).most_common(5):
+    notes = collections.Counter(row["note"] for row in table.records if row["note"])
+    for note, n in notes.most_common(5):
         yield f"said of {n} fill{'s' * (n > 1)}: {note}"
-    yield times(table)
-
-
-def times(table):
-    """Where the time went, over all rows."""
-    method, measure, other = (
-        np.nansum(column(table.rows, f"{what}seconds").astype(float)) for what in ("", "measure_", "other_")
-    )
-    shares = [f"{part / method:.1%}" if method else "-" for part in (measure, other)]
-    return (
-        f"time of all rows: methods {method:.0f} s, measures {measure:.1f} s ({shares[0]} of that), reading pictures and"
+    method, measures, other = (sum(row[f"{what}seconds"] or 0 for row in table.records) for what in ("", "measure_", "other_"))
+    shares = [f"{part / method:.1%}" if method else "-" for part in (measures, other)]
+    yield (
+        f"time of all rows: methods {method:.0f} s, measures {measures:.1f} s ({shares[0]} of that), reading pictures and"
         f" drawing holes {other:.1f} s ({shares[1]})"
     )
 
 
-def to_markdown(table):
-    """The paper's form, a table of every measure for each kind of hole, differences, and what has to be said."""
-    lines = _markdown(["method", *(title for title, _ in main_columns(table))], main_rows(table))
+def to_markdown(table: "Table") -> str:
+    """The paper's form, then a table of every measure for each kind of hole, the differences and the notes."""
+    lines = _markdown(["method", *main_columns(table)], main_rows(table))
     published = list(published_rows(table))
     if published:
         pairs = [f"{kind}: {what}" for kind in table.kinds for what in ("FID", "LPIPS")]
         lines += ["", "### What the paper has", "", "1,000 photos (Unsplash) of 1024 px, on an RTX A5000.", ""]
         lines += _markdown(["method", *pairs, "s"], published)
     for kind in table.kinds:
+        rows = [[way, *(cell(table.values.get((kind, way, name)), name) for name in TABLE_1)] for way in table.methods]
         lines += ["", f"### {kind.capitalize()} holes", ""]
         lines += ["In brackets 95% of bootstrap samples of the pictures; ± the standard deviation over subsets.", ""]
-        lines += _markdown(["method", *(titles_of(table)[measure] for measure in FORMS)], kind_rows(table, kind))
+        lines += _markdown(["method", *map(table.title, TABLE_1)], rows)
     lines += ["", "### Differences", "", "On the same pictures, with their paired 95% intervals.", ""]
     lines += [f"- {sentence}" for sentence in differences(table)] or ["- one method, nothing to compare"]
     lines += ["", "### Notes", "", *(f"- {sentence}" for sentence in sentences(table))]
     return "\n".join(lines) + "\n"
 
 
-def to_latex(table):
+def to_latex(table: "Table") -> str:
     """The paper's form, for the package booktabs."""
     columns = main_columns(table)
-    rows = [*main_rows(table), *(published_rows(table) if table.settings.features == "inception" else ())]
-    head, *body = (" & ".join(map(_escaped, row)) + r" \\" for row in [["method", *(title for title, _ in columns)], *rows])
+    rows = [*main_rows(table), *(published_rows(table) if table.conditions.features == "inception" else ())]
+    head, *body = (" & ".join(text.translate(IN_LATEX) for text in row) + r" \\" for row in [["method", *columns], *rows])
     lines = [rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule", head, r"\midrule", *body]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *(f"% {sentence}" for sentence in sentences(table))]) + "\n"
 
 
-def to_csv(table):
+def to_csv(table: "Table") -> str:
     """A line for each number: method, kind, measure, what it is called, value, low, high, spread, pictures."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["method", "kind", "measure", "name", "value", "low", "high", "spread", "pictures"])
     for (kind, method, measure), v in table.values.items():
         known = ["" if np.isnan(number) else number for number in (v.low, v.high, v.spread)]
-        writer.writerow([method, kind, measure, titles_of(table)[measure], v.value, *known, v.n])
+        writer.writerow([method, kind, measure, table.title(measure), v.value, *known, v.n])
     return file.getvalue()
 
 
 def _markdown(titles, rows):
-    lines = [titles, ["---"] * len(titles), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    lines = [titles, ["---"] * len(titles), *([text.replace("|", "\\|") for text in row] for row in rows)]
     return [f"| {' | '.join(cells)} |" for cells in lines]
-
-
-def _escaped(text):
-    for_latex = {c: f"\\{c}" for c in "%_#&${}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\^{}"}
-    return "".join(for_latex.get(c, c) for c in text)
