@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from refine_lib.scenes.patterns import KINDS, N_PLANES, PatternScenes, random_patterns
+from refine_lib.workshop.patterns import KINDS, N_PLANES, PatternScenes, random_patterns
 
 
 def alone(kind, batch=6, seed=0):

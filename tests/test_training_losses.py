@@ -5,8 +5,8 @@ import torch
 
 from refine_lib.evaluate.scene_features import load_scene_features
 from refine_lib.masks import paste
-from refine_lib.scenes.patterns import random_patterns
 from refine_lib.workshop.losses import Discriminator, feature_distance, told_by, touched
+from refine_lib.workshop.patterns import random_patterns
 from refine_lib.workshop.recipes import Recipe
 from refine_lib.workshop.sheets import random_holes
 from refine_lib.workshop.training import Training, optimizers_of

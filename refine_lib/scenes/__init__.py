@@ -1,6 +1,6 @@
 """Pictures that the package draws itself, so that what belongs into a hole is known.
 
-``planes``: planes in perspective with patterns, the pictures of the lessons. ``patterns``: the same idea in a wider world.
+``planes``: planes in perspective with patterns, the pictures of the lessons.
 ``strokes``: holes, quickly drawn. ``brushes``: the holes of the paper's Table 1. Each draws from a seed alone.
 """
 

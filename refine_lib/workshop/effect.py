@@ -255,7 +255,7 @@ def pictures_of(name, size, n, seed):
     if name == "planes":
         return random_scenes(size, n, seed)
     if name == "patterns":
-        from refine_lib.scenes.patterns import random_patterns  # when asked for: it takes its time to draw
+        from refine_lib.workshop.patterns import random_patterns  # when asked for: it takes its time to draw
 
         return random_patterns(size, n, seed)
     if name == "leaves":

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 
-from refine_lib.scenes.patterns import random_patterns
 from refine_lib.scenes.strokes import stroke_masks
 from refine_lib.workshop.leaves import random_leaves
+from refine_lib.workshop.patterns import random_patterns
 from refine_lib.workshop.recipes import N_MASKS
 
 SIDE = 256  # of a sheet, in pixels
