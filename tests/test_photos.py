@@ -122,6 +122,15 @@ def test_exif_data_lose_orientation_and_thumbnail_and_nothing_moves(order):
         upright(b"Exif\0\0no TIFF", (96, 128))
 
 
+def test_an_editors_pictures_go_and_no_other_tag():
+    tags = Image.Exif()
+    tags.update({0x010F: "Maker", 0x0112: 6, 700: b"hole in XMP", 34377: b"hole of an editor", 37724: b"layers: hole"})
+    tags[0xA300] = b"kept"
+    read = Image.Exif()
+    read.load(upright(tags.tobytes(), (96, 128)))
+    assert dict(read) == {0x010F: "Maker", 0xA300: b"kept"} and b"hole" not in upright(tags.tobytes(), (96, 128))
+
+
 def exif_of_strips(order, mismatched=False):
     """EXIF data with notes of the maker right behind the directories, and a thumbnail of bare pixels in two strips."""
     number, short = order + "I", order + "HHIHH"
