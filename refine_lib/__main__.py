@@ -25,7 +25,7 @@ INTERRUPTED = 130  # the exit code that shells know for Ctrl-C
 ABOUT = """\
 Takes something out of a photo and fills the hole, at full size. The mask is a picture of the photo's size, white
 where the hole is and black elsewhere; any drawing program makes one. All else in the photo stays as it is, its EXIF
-data and its colour profile too."""
+data and its color profile too."""
 EXAMPLES = """\
 examples:
   python -m refine_lib beach.jpg beach_mask.png -o filled.jpg

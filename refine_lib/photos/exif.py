@@ -59,7 +59,7 @@ def upright(data: bytes, size: tuple[int, int]) -> bytes:
 class _Directory:
     """A directory in EXIF data, at a place, or else the first one.
 
-    ``entries`` is what it held when it was read. Of each tag it has the form of a number ("H" has two bytes, "I" four), how many
+    ``entries`` is what it held when it was read: for each tag the form of a number ("H" has two bytes, "I" four), how many
     there are, and the slice of the data that they take.
     """
 
@@ -136,6 +136,8 @@ def without_storage(exif: Image.Exif) -> Image.Exif:
     kept = Image.Exif()
     kept.update(as_read({tag: value for tag, value in exif.items() if tag not in STORAGE | directories}))
     for tag in directories & set(exif):
-        kept[tag] = as_read(exif.get_ifd(tag))
-        kept[tag].pop(IFD.Interop, None)  # Pillow would keep the place that it has in the old file
+        directory = kept.get_ifd(tag)
+        directory.update(as_read(exif.get_ifd(tag)))
+        directory.pop(IFD.Interop, None)  # Pillow would keep the place that it has in the old file
+        kept[tag] = directory
     return kept

@@ -38,8 +38,8 @@ class InpaintedPhoto:
     """What ``inpaint_photo`` gives back. ``print(photo)`` says what was done.
 
     Attributes:
-        image: the filled photo, a Pillow image, upright, in the photo's mode (a palette as its colours, black and white as
-            grey).
+        image: the filled photo, a Pillow image, upright, in the photo's mode (a palette as its colors, black and white as
+            gray).
         mask: the hole, grown by ``dilation``: (1, 1, H, W), 1 = hole.
         windows: what was computed, or was to be: (top, bottom, left, right) in pixels each.
         results: the ``Result`` of each window that was begun; its picture is the window's.
@@ -97,15 +97,15 @@ def inpaint_photo(
     progress=True,
     callback=None,
 ):
-    """Fills the hole in a photo and leaves the rest as it is: every pixel, the size, the EXIF data, the colour profile.
+    """Fills the hole in a photo and leaves the rest as it is: every pixel, the size, the EXIF data, the color profile.
 
-    The photo is turned upright as its EXIF data say. It may be RGB or grey of 8 bits, with a palette or transparency (what is
-    filled is opaque), or grey of 16 bits. Pixels outside the hole come back bit for bit; a JPEG is compressed as it was. What
+    The photo is turned upright as its EXIF data say. It may be RGB or gray of 8 bits, with a palette or transparency (what is
+    filled is opaque), or gray of 16 bits. Pixels outside the hole come back bit for bit; a JPEG is compressed as it was. What
     else a file says, and what of it is not kept (IPTC data for one), is told in ``refine_lib.photos.files.read_photo``.
 
     Args:
         photo: a path, an opened file or a Pillow image: JPEG, PNG, TIFF or WebP; also GIF and BMP.
-        mask: the same, of any mode, and of the photo's size: bright where the hole is, or drawn there in one colour on
+        mask: the same, of any mode, and of the photo's size: bright where the hole is, or drawn there in one color on
             transparent ground.
         output: the path to write to; its ending, .jpg, .png, .tif or .webp, says the format. What a run had when it was
             stopped is written beside it, as ``name.stopped.png``. None writes nothing.
@@ -211,7 +211,7 @@ class _Work:
         pixels = np.asarray(image)
         self.given = {"LA": pixels[..., 0], "RGBA": pixels[..., :3]}.get(image.mode, pixels)
         self.alpha = pixels[..., -1] if image.mode in ("LA", "RGBA") else None
-        self.colours = self.given.copy()
+        self.colors = self.given.copy()
         self.hole, self.filled = hole, np.zeros_like(hole)
         self.windows, self.owner = [], None  # as plan_windows gives them
         self.results, self.stopped = [], False
@@ -235,7 +235,7 @@ class _Work:
 
     def _compute(self, window, model, settings, callback):
         unknown = self.hole[window.part] & ~self.filled[window.part]
-        image, mask = to_image(self.colours[window.part]), torch.from_numpy(unknown)[None, None].float()
+        image, mask = to_image(self.colors[window.part]), torch.from_numpy(unknown)[None, None].float()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NothingToRefine)  # said once for the whole photo
             try:
@@ -246,21 +246,21 @@ class _Work:
                 raise MemoryError(f"memory did not hold {width} px by {height} px on the device; {wanted}") from error
         self.results.append(result)
         self.stopped = result.stopped
-        picture = result.image if self.colours.ndim == 3 else result.image.mean(dim=1, keepdim=True)
+        picture = result.image if self.colors.ndim == 3 else result.image.mean(dim=1, keepdim=True)
         own = self.owner[window.part] == window.number  # not what it shows of others' holes
-        self.colours[window.part][own] = to_pixels(picture, self.colours.dtype)[own]
+        self.colors[window.part][own] = to_pixels(picture, self.colors.dtype)[own]
         self.filled[window.part] |= own
 
     def image(self, soft_edge):
         """The photo with what is filled so far, its seam softened, as a Pillow image."""
-        filled, colours = self.filled, self.colours.copy()
+        filled, colors = self.filled, self.colors.copy()
         if soft_edge and not filled.all():
             depth = scipy.ndimage.distance_transform_edt(filled)[filled]
-            weight = (depth / (soft_edge + 1)).clip(max=1).reshape(-1, *[1] * (colours.ndim - 2))
-            colours[filled] = (weight * colours[filled] + (1 - weight) * self.given[filled]).round()
+            weight = (depth / (soft_edge + 1)).clip(max=1).reshape(-1, *[1] * (colors.ndim - 2))
+            colors[filled] = (weight * colors[filled] + (1 - weight) * self.given[filled]).round()
         if self.alpha is None:
-            return Image.fromarray(colours)
-        return Image.fromarray(np.dstack([colours, np.where(filled, 255, self.alpha).astype(np.uint8)]))
+            return Image.fromarray(colors)
+        return Image.fromarray(np.dstack([colors, np.where(filled, 255, self.alpha).astype(np.uint8)]))
 
     def message(self, threshold):
         """What the runs have to say, a sentence or more each; empty where all went its way."""
