@@ -18,7 +18,7 @@ from refine_lib import NothingToRefine
 from refine_lib.fast.memory import Budget, available_memory, left_by_container
 from refine_lib.photos import inpaint
 from refine_lib.photos.files import LeftOut
-from refine_lib.photos.inpaint import KEPT, inpaint_photo
+from refine_lib.photos.inpaint import KEPT_BYTES_PER_PIXEL, inpaint_photo
 from refine_lib.photos.windows import plan_windows
 
 FAST = dict(smallest_scale=48, n_iters=1, erosion=3, progress=False)
@@ -362,7 +362,7 @@ def memory_for(monkeypatch):
     def limit(pixels, shape):
         monkeypatch.setattr(inpaint, "bytes_per_pixel", lambda model: 1000.0)
         monkeypatch.setattr(inpaint, "AT_ONCE", 1)
-        room = 1000 * pixels + KEPT * shape[0] * shape[1]
+        room = 1000 * pixels + KEPT_BYTES_PER_PIXEL * shape[0] * shape[1]
         monkeypatch.setattr(inpaint, "available_memory", lambda device: room)
 
     return limit
