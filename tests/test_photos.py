@@ -15,7 +15,16 @@ from skimage import data
 
 from refine_lib import random_scenes, stroke_masks
 from refine_lib.photos.exif import upright
-from refine_lib.photos.files import ENDINGS, check_holds, check_output, read_hole, read_photo, without_pictures, write_photo
+from refine_lib.photos.files import (
+    ENDINGS,
+    FORMATS,
+    check_holds,
+    check_output,
+    read_hole,
+    read_photo,
+    without_pictures,
+    write_photo,
+)
 from refine_lib.photos.pixels import BUILT_IN, load_mask, load_photo, save_photo, to_image, to_pixels
 from refine_lib.whole import whole_file
 
@@ -450,6 +459,23 @@ def test_what_a_format_does_not_hold_is_refused(tmp_path):
     with pytest.raises(ValueError, match="cannot be written as JPEG: EXIF data is too long"):
         check_holds("photo.jpg", opaque)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("format", [f for f in FORMATS if f.modes], ids=lambda f: f.name)
+def test_a_format_of_the_table_is_written_in_every_mode_that_it_holds(format, tmp_path):
+    for mode in format.modes:
+        image = Image.fromarray(DEEP) if mode == "I;16" else Image.fromarray(PIXELS).convert(mode)
+        if mode.endswith("A"):
+            image.putalpha(Image.fromarray(PIXELS[..., 2]))
+        photo = read_photo(image)
+        for suffix in format.suffixes:
+            write_photo(photo.image, tmp_path / f"{mode}{suffix}".replace(";", ""), photo)
+    written = sorted(tmp_path.iterdir())
+    assert len(written) == len(format.modes) * len(format.suffixes)
+    for path in written:
+        with Image.open(path) as image:
+            assert image.format == format.name and image.size == (128, 96)
+            assert image.has_transparency_data == path.stem.endswith("A")
 
 
 def test_an_output_is_checked_before_there_is_anything_to_write(tmp_path):

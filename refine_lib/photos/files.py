@@ -158,7 +158,8 @@ def read_photo(photo: Source) -> Photo:
         except Exception:  # whatever is wrong with them, the picture is there
             notes["exif"] = b""
             message = f"The EXIF data of {name} are damaged and were left out."
-    size = upright.size[::-1] if turned else upright.size
+    width, height = upright.size
+    size = (height, width) if turned else (width, height)
     return Photo(_worked_on(upright), name, size, notes, details, message)
 
 

@@ -28,7 +28,7 @@ from refine_lib.networks.probe import check_model, device_of
 from refine_lib.photos.files import LeftOut, Photo, check_holds, check_output, read_hole, read_photo, write_photo
 from refine_lib.photos.opened import Source
 from refine_lib.photos.pixels import to_image, to_pixels
-from refine_lib.photos.windows import WINDOWS, plan_windows
+from refine_lib.photos.windows import WINDOWS, Window, plan_windows
 from refine_lib.pyramid import level_sizes
 from refine_lib.refine import NothingToRefine, multiscale_inpaint
 from refine_lib.result import BAR, Result, Step, work_of
@@ -167,7 +167,7 @@ def inpaint_photo(
     grown = 1 - erode(known, 2 * dilation + 1)
     work = _Work(given.image, grown[0, 0].numpy() > 0)
     if grown.any():
-        model = load_network(network, device, progress) if named else network
+        model = load_network(os.fspath(network), device, progress) if named else network
         available = available_memory(device_of(model, torch.device("cpu"))) - KEPT_BYTES_PER_PIXEL * grown.numel()
         budget = Budget(AT_ONCE * bytes_per_pixel(sped_up(model, speed, whole=loss == "code")[0]), max(available, 0))
         work.windows, work.owner = plan_windows(work.hole, windows, context, settings["smallest_scale"], budget)
@@ -195,24 +195,31 @@ def inpaint_photo(
 
 
 def check_request(
-    threshold: Any, dilation: Any, soft_edge: Any, windows: Any, context: Any, smallest_scale: Any, **settings: Any
+    threshold: Any,
+    dilation: Any,
+    soft_edge: Any,
+    windows: Any,
+    context: Any,
+    smallest_scale: Any,
+    callback: Any = None,
+    **settings,
 ) -> None:
     """Raises unless the settings of ``inpaint_photo`` are in range."""
     check_smallest_scale(smallest_scale)
-    check_settings(**{"callback": None} | settings)
-    if not isinstance(threshold, numbers.Real) or not 0 < threshold < 1:
+    check_settings(**settings, callback=callback)
+    if not isinstance(threshold, numbers.Real) or not 0 < float(threshold) < 1:
         raise ValueError(f"threshold is {threshold!r}; expected a share of white between 0 and 1")
     check_integer(dilation, "dilation", "pixels")
-    if not isinstance(soft_edge, numbers.Real) or not 0 <= soft_edge < math.inf:
+    if not isinstance(soft_edge, numbers.Real) or not 0 <= float(soft_edge) < math.inf:
         raise ValueError(f"soft_edge is {soft_edge!r}; expected a width of 0 or more pixels")
     if windows not in WINDOWS:
         raise ValueError(f"windows is {windows!r}; expected one of {', '.join(map(repr, WINDOWS))}")
-    if not isinstance(context, numbers.Real) or not 0 <= context < math.inf:
+    if not isinstance(context, numbers.Real) or not 0 <= float(context) < math.inf:
         raise ValueError(f"context is {context!r}; expected 0 or more, a share of the hole's longer side")
 
 
 class _Work:
-    """The filling of a photo's holes, window by window: each sees what the earlier ones filled."""
+    """The filling of a photo's holes, window by window. Each window sees what the earlier ones filled."""
 
     def __init__(self, image, hole):
         pixels = np.asarray(image)
@@ -220,7 +227,8 @@ class _Work:
         self.alpha = pixels[..., -1] if image.mode in ("LA", "RGBA") else None
         self.colors = self.given.copy()
         self.hole, self.filled = hole, np.zeros_like(hole)
-        self.windows, self.owner = [], np.zeros(hole.shape, np.int32)  # as plan_windows gives them
+        self.windows: list[Window] = []  # and owner, as plan_windows gives them
+        self.owner = np.zeros(hole.shape, np.int32)
         self.results, self.stopped = [], False
 
     def run(self, model, settings, callback, title):
@@ -262,7 +270,7 @@ class _Work:
         """The photo with what is filled so far, its seam softened, as a Pillow image."""
         filled, colors = self.filled, self.colors.copy()
         if soft_edge and not filled.all():
-            depth = scipy.ndimage.distance_transform_edt(filled)[filled]
+            depth = np.asarray(scipy.ndimage.distance_transform_edt(filled))[filled]
             weight = (depth / (soft_edge + 1)).clip(max=1).reshape(-1, *[1] * (colors.ndim - 2))
             colors[filled] = (weight * colors[filled] + (1 - weight) * self.given[filled]).round()
         if self.alpha is None:
@@ -270,7 +278,7 @@ class _Work:
         return Image.fromarray(np.dstack([colors, np.where(filled, 255, self.alpha).astype(np.uint8)]))
 
     def message(self, threshold):
-        """What the runs have to say, a sentence or more each; empty where all went its way."""
+        """What the runs have to say, a sentence or more each. It is empty where all holes were refined."""
         if not self.hole.any():
             return f"The mask has no hole, nothing above {threshold:.0%} of white: the photo comes back as it is."
         n = len(self.windows)
