@@ -194,16 +194,7 @@ def inpaint_photo(
     return done
 
 
-def check_request(
-    threshold: Any,
-    dilation: Any,
-    soft_edge: Any,
-    windows: Any,
-    context: Any,
-    smallest_scale: Any,
-    callback: Any = None,
-    **settings,
-) -> None:
+def check_request(threshold, dilation, soft_edge, windows, context, smallest_scale, callback=None, **settings) -> None:
     """Raises unless the settings of ``inpaint_photo`` are in range."""
     check_smallest_scale(smallest_scale)
     check_settings(**settings, callback=callback)
