@@ -1,33 +1,7 @@
-"""Fills the holes in photos: ``python -m refine_lib photo.jpg mask.png -o filled.jpg``, or a folder of them."""
-
-import argparse
-import sys
-import warnings
-from dataclasses import dataclass
-from pathlib import Path
-
-from tqdm.auto import tqdm
-
-from refine_lib.checks import LOSSES, SPEEDS
-from refine_lib.networks import load_network, settings_for
-from refine_lib.optimizers import OPTIMIZERS
-from refine_lib.photos.files import ENDINGS, LeftOut, check_output
-from refine_lib.photos.inpaint import check_request, inpaint_photo
-from refine_lib.photos.windows import WINDOWS
-from refine_lib.refine import NothingToRefine
-
-MASK_ENDINGS = (*ENDINGS, ".bmp", ".gif", ".pbm", ".pgm", ".ppm")
-NOT_TAKEN = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl", ".mpo", ".pbm", ".pgm", ".pnm", ".ppm")
-NOT_TAKEN += (".psb", ".psd", ".svg", ".tga")
-RAW = (".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2")
-RAW += (".rwl", ".sr2", ".srf", ".srw", ".x3f")
-INTERRUPTED = 130  # the exit code that shells know for Ctrl-C
-
-ABOUT = """\
-Takes something out of a photo and fills the hole, at full size. The mask is a picture of the photo's size, white
+"""Takes something out of a photo and fills the hole, at full size. The mask is a picture of the photo's size, white
 where the hole is and black elsewhere; any drawing program makes one. All else in the photo stays as it is, its EXIF
-data and its colour profile too."""
-EXAMPLES = """\
+data and its color profile too.
+
 examples:
   python -m refine_lib beach.jpg beach_mask.png -o filled.jpg
   python -m refine_lib beach.tif mask.png -o filled.tif --dilation 8 --soft-edge 6
@@ -39,10 +13,63 @@ networks:
   mini-lama   a toy that comes along, to try a command with: it has seen nothing but drawn scenes.
 """
 
+import argparse
+import inspect
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from refine_lib.checks import LOSSES, SPEEDS
+from refine_lib.networks import load_network, settings_for
+from refine_lib.optimizers import OPTIMIZERS
+from refine_lib.photos.files import ENDINGS, FORMATS, LeftOut, check_output
+from refine_lib.photos.inpaint import check_request, inpaint_photo
+from refine_lib.photos.windows import WINDOWS
+from refine_lib.refine import NothingToRefine
+
+MASK_ENDINGS = tuple(suffix for format in FORMATS for suffix in format.suffixes)
+# Endings of pictures that are reported and not passed over.
+NOT_TAKEN = ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jxl .mpo .pbm .pgm .pnm .ppm .psb .psd .svg .tga".split()
+RAW = ".3fr .arw .cr2 .cr3 .dng .erf .iiq .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f".split()
+INTERRUPTED = 130  # the exit code that shells know for Ctrl-C
+
+ABOUT, _, EXAMPLES = (__doc__ or "").partition("\n\n")  # of the help
+
+
+BY_DEFAULT = " (default: %(default)s)"
+DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(inpaint_photo).parameters.items()}
+# The options that are settings of inpaint_photo, by group: the setting, how argparse reads it, and the help.
+PIXELS, SHARE = {"type": int, "metavar": "PX"}, {"type": float, "metavar": "SHARE"}
+OPTIONS = {
+    "the hole": (
+        ("dilation", PIXELS, f"by which the hole is grown, to take a rim or a shadow in{BY_DEFAULT}"),
+        ("soft_edge", PIXELS | {"type": float}, f"inside the hole over which the seam is blended{BY_DEFAULT}"),
+        ("threshold", SHARE, f"of white: what is brighter in MASK is hole{BY_DEFAULT}"),
+    ),
+    "large photos": (
+        ("windows", {"choices": WINDOWS}, "compute parts, around the holes (default: if need be)"),
+        ("context", SHARE, f"of a hole's longer side: what a part shows around it{BY_DEFAULT}"),
+    ),
+    "the method": (
+        ("n_iters", {"type": int, "metavar": "N"}, f"steps at each size; 0 is fast and plain{BY_DEFAULT}"),
+        ("smallest_scale", PIXELS, "that the network was trained at (default: its own)"),
+        ("lr", {"type": float}, "how far a step goes (default: the network's own)"),
+        ("erosion", PIXELS, f"of the hole's rim that do not count in a step{BY_DEFAULT}"),
+        ("loss", {"choices": LOSSES}, f"code: that of the authors' code{BY_DEFAULT}"),
+        ("optimizer", {"choices": OPTIMIZERS}, f"polyak needs a third of the steps{BY_DEFAULT}"),
+        ("speed", {"choices": SPEEDS}, f"exact: the network as it is{BY_DEFAULT}"),
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Job:
-    """A photo to be filled; what is wrong with it already, in words, else empty."""
+    """A photo to be filled. ``fault`` is what is wrong with it already, in words, or else empty."""
 
     photo: Path
     mask: Path | None
@@ -50,7 +77,7 @@ class Job:
     fault: str = ""
 
 
-def plan(photo, mask, output, overwrite=False):
+def plan(photo: Path, mask: Path, output: Path, overwrite: bool = False) -> list[Job]:
     """The jobs for a photo, or for each photo in a folder, by name.
 
     Raises:
@@ -77,21 +104,17 @@ def _plan_folder(folder, mask, output):
     photos = [p for p in _pictures(folder, (*ENDINGS, *NOT_TAKEN, *RAW)) if p.resolve() != mask.resolve()]
     taken = {p.stem for p in photos if not _not_taken(p)}
     photos = [p for p in photos if not _not_taken(p) or p.stem not in taken]  # a raw file beside its JPEG is passed over
-    if not mask.is_dir():
-        jobs = [Job(p, mask, output / p.name, _not_taken(p)) for p in photos]
-    else:
-        masks = _pictures(mask, MASK_ENDINGS)
-        if mask.resolve() == folder.resolve():
-            masks = [m for m in masks if m.stem.endswith("_mask")]
-            photos = [p for p in photos if p not in masks]
-        jobs = [_with_mask(p, masks, mask, output / p.name) for p in photos]
+    masks = _pictures(mask, MASK_ENDINGS) if mask.is_dir() else []
+    if mask.resolve() == folder.resolve():
+        masks = [m for m in masks if m.stem.endswith("_mask")]
+        photos = [p for p in photos if p not in masks]
     if all(_not_taken(p) for p in photos):
         raise ValueError(f"PHOTO is {str(folder)!r}, which holds no photo; expected files that end in {', '.join(ENDINGS)}")
-    return jobs
+    return [_job(p, masks, mask, output / p.name) for p in photos]
 
 
 def _not_taken(photo):
-    """Why a picture is not taken, by its ending, in words; empty where it is."""
+    """Why a picture is not taken, by its ending, in words. They are empty where it is taken."""
     ending = photo.suffix.lower()
     if ending in ENDINGS:
         return ""
@@ -99,62 +122,58 @@ def _not_taken(photo):
     return f"is a picture that ends in {ending}; expected {', '.join(ENDINGS)}: {first} first"
 
 
-def _with_mask(photo, masks, folder, output):
-    if fault := _not_taken(photo):
-        return Job(photo, None, output, fault)
-    names = photo.stem, f"{photo.stem}_mask"
-    found = [m for m in masks if m.stem in names]
-    if len(found) == 1:
-        return Job(photo, found[0], output)
-    have = ", ".join(m.name for m in found) or "none"
-    return Job(photo, None, output, f"expected one mask in {folder}, {names[0]}.* or {names[1]}.*; there is {have}")
+def _job(photo, masks, mask, output):
+    """The job for a photo of a folder, with its own one of the masks, or with the one mask for all."""
+    fault, names = _not_taken(photo), (photo.stem, f"{photo.stem}_mask")
+    found = [m for m in masks if m.stem in names] if mask.is_dir() else [mask]
+    if not fault and len(found) != 1:
+        have = ", ".join(m.name for m in found) or "none"
+        fault = f"expected one mask in {mask}, {names[0]}.* or {names[1]}.*; there is {have}"
+    return Job(photo, None if fault else found[0], output, fault)
 
 
 def _pictures(folder, endings):
-    """The files of a folder with such an ending, by name; hidden ones are passed over."""
+    """The files of a folder with such an ending, sorted by name, without hidden ones."""
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in endings and p.is_file() and not p.name.startswith("."))
 
 
-def run(jobs, model, overwrite, quiet, **settings):
+def run(jobs: list[Job], model: Any, overwrite: bool, quiet: bool, **settings: Any) -> int:
     """Fills the photos, one after the other, and says what became of each. What cannot be filled does not stop the others.
 
     Returns:
         The exit code.
     """
-    counts = {"filled": 0, "there already": 0, "failed": 0}
-    stopped = False
+    counts = {"filled": 0, "there already": 0, "failed": 0, "stopped": 0}
     with tqdm(total=len(jobs), desc="photos", unit="photo", disable=quiet or len(jobs) == 1) as bar:
         for job in jobs:
             try:
                 what, words = _fill(job, model, overwrite, not quiet, settings)
             except KeyboardInterrupt:
                 what, words = "stopped", "interrupted before there was anything to keep"
-            stopped = what == "stopped"
+            counts[what] += 1
             if what == "failed" or not quiet:
                 tqdm.write(f"{job.photo.name}: {words}", file=sys.stderr if what == "failed" else sys.stdout)
-            if stopped:
+            if what == "stopped":
                 break
-            counts[what] += 1
             bar.update()
+    stopped = counts.pop("stopped")
     if not quiet and len(jobs) > 1:
         print(", ".join(f"{count} {what}" for what, count in counts.items()))
     if stopped and len(jobs) > 1:
         print("Interrupted. The same command goes on where it was: what is there already is passed over.", file=sys.stderr)
-    if stopped:
-        return INTERRUPTED
-    return 1 if counts["failed"] else 0
+    return INTERRUPTED if stopped else min(counts["failed"], 1)
 
 
 def _fill(job, model, overwrite, progress, settings):
-    """Fills a photo; what became of it, as one word or two, and as a sentence."""
+    """Fills a photo. Returns what became of it, as a key of ``counts`` in ``run``, and as a sentence."""
     if job.fault:
         return "failed", job.fault
     if job.output.exists() and not overwrite:
         return "there already", f"{job.output} is there already"
     try:
         with warnings.catch_warnings():
-            for said in (NothingToRefine, LeftOut):  # by the message, too
-                warnings.simplefilter("ignore", said)
+            warnings.simplefilter("ignore", NothingToRefine)  # the message says it, too
+            warnings.simplefilter("ignore", LeftOut)
             photo = inpaint_photo(job.photo, job.mask, job.output, model, overwrite=overwrite, progress=progress, **settings)
     except (ArithmeticError, MemoryError, OSError, RuntimeError, ValueError) as error:
         return "failed", (str(error).splitlines() or [type(error).__name__])[0]
@@ -164,60 +183,29 @@ def _fill(job, model, overwrite, progress, settings):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(
-        prog="python -m refine_lib",
-        description=ABOUT,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-    def number(group, name, kind, default, unit, words):
-        group.add_argument(name, type=kind, default=default, metavar=unit, help=f"{words} (default: %(default)s)")
-
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m refine_lib", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
     parser.add_argument("photo", type=Path, metavar="PHOTO", help="JPEG, PNG, TIFF or WebP, or a folder of them")
-    parser.add_argument(
-        "mask", type=Path, metavar="MASK", help="white where the hole is; for a folder a folder, or one for all"
-    )
+    one_for_all = "white where the hole is; for a folder a folder, or one for all"
+    parser.add_argument("mask", type=Path, metavar="MASK", help=one_for_all)
     parser.add_argument("-o", "--output", type=Path, metavar="OUT", required=True, help="a new file, or another folder")
-    parser.add_argument("--network", default="big-lama", help="a name, see below, or a file of weights (default: %(default)s)")
+    parser.add_argument("--network", default=DEFAULTS["network"], help=f"a name, see below, or a file of weights{BY_DEFAULT}")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest there is)")
     parser.add_argument("--overwrite", action="store_true", help="make anew what is there already")
     parser.add_argument("--quiet", action="store_true", help="say nothing but what went wrong")
-
-    hole = parser.add_argument_group("the hole")
-    number(hole, "--dilation", int, 0, "PX", "by which the hole is grown, to take a rim or a shadow in")
-    number(hole, "--soft-edge", float, 0, "PX", "inside the hole over which the seam is blended")
-    number(hole, "--threshold", float, 0.5, "SHARE", "of white: what is brighter in MASK is hole")
-
-    large = parser.add_argument_group("large photos")
-    large.add_argument(
-        "--windows", choices=WINDOWS, default="auto", help="compute parts, around the holes (default: if need be)"
-    )
-    number(large, "--context", float, 0.5, "SHARE", "of a hole's longer side: what a part shows around it")
-
-    method = parser.add_argument_group("the method")
-    number(method, "--n-iters", int, 15, "N", "steps at each size; 0 is fast and plain")
-    method.add_argument("--smallest-scale", type=int, metavar="PX", help="that the network was trained at (default: its own)")
-    method.add_argument("--lr", type=float, help="how far a step goes (default: the network's own)")
-    number(method, "--erosion", int, 15, "PX", "of the hole's rim that do not count in a step")
-    method.add_argument(
-        "--loss", choices=LOSSES, default="paper", help="code: that of the authors' code (default: %(default)s)"
-    )
-    method.add_argument(
-        "--optimizer", choices=OPTIMIZERS, default="adam", help="polyak needs a third of the steps (default: %(default)s)"
-    )
-    method.add_argument("--speed", choices=SPEEDS, default="auto", help="exact: the network as it is (default: %(default)s)")
+    for title, options in OPTIONS.items():
+        group = parser.add_argument_group(title)
+        for name, value, words in options:
+            group.add_argument(f"--{name.replace('_', '-')}", default=DEFAULTS[name], help=words, **value)
     return parser
 
 
-def main(argv=None):
-    """The command line; returns the exit code."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit code."""
     parser = _parser()
     args = parser.parse_args(argv)
-    settings = {key: getattr(args, key) for key in ("threshold", "dilation", "soft_edge", "windows", "context")}
-    settings |= settings_for(args.network)
-    settings |= {key: getattr(args, key) for key in ("n_iters", "erosion", "loss", "optimizer", "speed")}
-    settings |= {key: getattr(args, key) for key in ("smallest_scale", "lr") if getattr(args, key) is not None}
+    given = {name: getattr(args, name) for options in OPTIONS.values() for name, *_ in options}
+    settings = settings_for(args.network) | {name: value for name, value in given.items() if value is not None}
     try:
         check_request(**settings)
         jobs = plan(args.photo, args.mask, args.output, args.overwrite)

@@ -110,7 +110,7 @@ def test_what_cannot_be_filled_is_reported_and_the_others_go_on(folders, small_n
     assert [line.partition(":")[0] for line in said] == ["alone.png", "astronaut.jpg", "broken.jpg", "print.tif"]
     assert said[0].endswith(f"expected one mask in {masks}, alone.* or alone_mask.*; there is none")
     assert said[1].endswith("there is astronaut.png, astronaut_mask.png")
-    assert "cannot be read as a picture" in said[2] and "has CMYK colours; expected RGB or grey" in said[3]
+    assert "cannot be read as a picture" in said[2] and "has CMYK colors; expected RGB or gray" in said[3]
     assert printed.out.endswith("2 filled, 0 there already, 4 failed\n") and "Traceback" not in printed.err
     assert sorted(p.name for p in out.iterdir()) == ["chelsea.PNG", "coffee.tif"]
     assert run(photos, masks, "-o", out, "--quiet") == 1

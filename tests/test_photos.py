@@ -14,13 +14,22 @@ from PIL import Image, PngImagePlugin
 from skimage import data
 
 from refine_lib import random_scenes, stroke_masks
-from refine_lib.photos import files as photo_files
 from refine_lib.photos.exif import upright
-from refine_lib.photos.files import check_holds, check_output, read_hole, read_photo, without_pictures, write_photo
+from refine_lib.photos.files import (
+    ENDINGS,
+    FORMATS,
+    check_holds,
+    check_output,
+    read_hole,
+    read_photo,
+    without_pictures,
+    write_photo,
+)
 from refine_lib.photos.pixels import BUILT_IN, load_mask, load_photo, save_photo, to_image, to_pixels
+from refine_lib.whole import whole_file
 
 PIXELS = data.chelsea()[:96, 100:228]
-DEEP = PIXELS[..., 1] * np.uint16(257) ^ np.uint16(77)  # 16-bit grey
+DEEP = PIXELS[..., 1] * np.uint16(257) ^ np.uint16(77)  # 16-bit gray
 HOLE = np.zeros((96, 128), bool)
 HOLE[30:60, 40:80] = True
 
@@ -71,13 +80,13 @@ def test_nothing_is_written_over(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == before
 
 
-def test_pixels_of_16_bits_and_grey_ones_come_back_bit_for_bit():
+def test_pixels_of_16_bits_and_gray_ones_come_back_bit_for_bit():
     assert np.array_equal(to_pixels(to_image(DEEP)[:, :1], np.uint16), DEEP)
     assert np.array_equal(to_pixels(to_image(PIXELS)), PIXELS)
     every_value = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     assert np.array_equal(to_pixels(to_image(every_value)[:, :1], np.uint16), every_value)
-    grey = to_image(PIXELS[..., 0])
-    assert grey.shape == (1, 3, 96, 128) and torch.equal(grey[:, 0], grey[:, 2])
+    gray = to_image(PIXELS[..., 0])
+    assert gray.shape == (1, 3, 96, 128) and torch.equal(gray[:, 0], gray[:, 2])
 
 
 def camera_exif(orientation=6, size=(128, 96), order="<"):
@@ -120,6 +129,15 @@ def test_exif_data_lose_orientation_and_thumbnail_and_nothing_moves(order):
         upright(before[:40], (96, 128))
     with pytest.raises(ValueError, match="the EXIF data are damaged"):
         upright(b"Exif\0\0no TIFF", (96, 128))
+
+
+def test_an_editors_pictures_go_and_no_other_tag():
+    tags = Image.Exif()
+    tags.update({0x010F: "Maker", 0x0112: 6, 700: b"hole in XMP", 34377: b"hole of an editor", 37724: b"layers: hole"})
+    tags[0xA300] = b"kept"
+    read = Image.Exif()
+    read.load(upright(tags.tobytes(), (96, 128)))
+    assert dict(read) == {0x010F: "Maker", 0xA300: b"kept"} and b"hole" not in upright(tags.tobytes(), (96, 128))
 
 
 def exif_of_strips(order, mismatched=False):
@@ -231,7 +249,7 @@ LIKE_SRGB = (b"cHRM", struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 6000
 LINEAR, LIKE_SRGBS_GAMMA = (b"gAMA", struct.pack(">I", 100000)), (b"gAMA", struct.pack(">I", 45455))
 
 
-def test_a_png_keeps_what_it_says_of_its_colours_and_its_texts(tmp_path):
+def test_a_png_keeps_what_it_says_of_its_colors_and_its_texts(tmp_path):
     author, title = "J\u00fcrgen", PngImagePlugin.iTXt("\u732b", "zh", "\u984c")
     content = png(PIXELS, [LINEAR, WIDE, (b"cICP", b"\x09\x10\0\1")], Author=author, Title=title, dpi="none", gamma="none")
     photo = read_photo(BytesIO(content))
@@ -249,8 +267,8 @@ def test_a_png_keeps_what_it_says_of_its_colours_and_its_texts(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["jpg", "tif", "webp"])
-def test_a_format_that_would_show_other_colours_is_refused(ending):
-    format = photo_files.ENDINGS[f".{ending}"]
+def test_a_format_that_would_show_other_colors_is_refused(ending):
+    format = ENDINGS[f".{ending}"].name
     words = f"has a gamma or primaries of its own .*, which {format} does not hold; expected output to end in"
     for chunks in ([LINEAR], [WIDE], [(b"cICP", b"\x09\x10\0\1")], [(b"cICP", b"\x09\x10\0\1"), (b"sRGB", b"\0")]):
         photo = read_photo(BytesIO(png(PIXELS, chunks)))
@@ -275,7 +293,7 @@ def test_of_a_png_that_is_loaded_the_file_is_looked_at_or_it_is_refused(tmp_path
     loaded = Image.open(path)
     loaded.load()
     assert loaded.mode == "RGB"
-    with pytest.raises(ValueError, match="deep.png has 16 bits a channel; expected 8, or 16 in grey"):
+    with pytest.raises(ValueError, match="deep.png has 16 bits a channel; expected 8, or 16 in gray"):
         read_photo(loaded)
     path.unlink()
     words = "is a PNG that is loaded already, whose file cannot be looked at; expected its path"
@@ -324,14 +342,14 @@ FRAMES = {"save_all": True, "append_images": [Image.fromarray(PIXELS[::-1].copy(
 REFUSED = {
     "no picture": (b"a letter", "cannot be read as a picture"),
     "cut off": (in_file(PIXELS, "JPEG")[:2000], "cannot be read as a picture: image file is truncated"),
-    "CMYK": (in_file(PIXELS, "TIFF", "CMYK"), "has CMYK colours; expected RGB or grey: convert it first"),
-    "CMYK JPEG": (in_file(PIXELS, "JPEG", "CMYK"), "has CMYK colours"),
-    "floats": (tiff(DEEP.astype(np.float32)), "has 32-bit fractions; expected RGB or grey"),
+    "CMYK": (in_file(PIXELS, "TIFF", "CMYK"), "has CMYK colors; expected RGB or gray: convert it first"),
+    "CMYK JPEG": (in_file(PIXELS, "JPEG", "CMYK"), "has CMYK colors"),
+    "floats": (tiff(DEEP.astype(np.float32)), "has 32-bit fractions; expected RGB or gray"),
     "integers": (tiff(DEEP.astype(np.int32)), "has 32-bit whole numbers"),
-    "deep PNG": (png_of_16_bits(PIXELS * np.uint16(257)), "has 16 bits a channel; expected 8, or 16 in grey: save a copy of 8"),
-    "deep TIFF": (tiff(PIXELS * np.uint16(257), photometric="rgb"), "has 16 bits a channel; expected 8, or 16 in grey"),
-    "white is 0": (tiff(DEEP, photometric="miniswhite"), "is 16-bit grey with 0 for white, or a transparent value"),
-    "a transparent grey": (in_file(DEEP, "PNG", transparency=9), "is 16-bit grey with 0 for white, or a transparent value"),
+    "deep PNG": (png_of_16_bits(PIXELS * np.uint16(257)), "has 16 bits a channel; expected 8, or 16 in gray: save a copy of 8"),
+    "deep TIFF": (tiff(PIXELS * np.uint16(257), photometric="rgb"), "has 16 bits a channel; expected 8, or 16 in gray"),
+    "white is 0": (tiff(DEEP, photometric="miniswhite"), "is 16-bit gray with 0 for white, or a transparent value"),
+    "a transparent gray": (in_file(DEEP, "PNG", transparency=9), "is 16-bit gray with 0 for white, or a transparent value"),
     "animation": (in_file(PIXELS, "GIF", **FRAMES), "holds 2 pictures, pages or an animation; expected one"),
     "moving PNG": (in_file(PIXELS, "PNG", **FRAMES), "holds 2 pictures"),
     "pages": (in_file(PIXELS, "TIFF", **FRAMES), "holds 2 pictures"),
@@ -392,7 +410,7 @@ def test_a_mask_may_have_a_palette_or_a_turned_camera():
     palette.putpalette([20, 20, 20, 230, 230, 230])
     assert np.array_equal(read_hole(palette), HOLE)
     file = BytesIO()
-    palette.save(file, "PNG", transparency=0)  # drawn in one colour on transparent ground
+    palette.save(file, "PNG", transparency=0)  # drawn in one color on transparent ground
     assert np.array_equal(read_hole(file), HOLE)
     turned = in_file(np.rot90(HOLE).astype(np.uint8) * 255, "PNG", exif=camera_exif(6))
     assert np.array_equal(read_hole(BytesIO(turned)), HOLE)
@@ -409,7 +427,7 @@ def test_the_threshold_is_a_share_of_white():
 
 def test_a_mask_that_does_not_tell_what_it_means_is_refused():
     erased = np.dstack([PIXELS, np.where(HOLE, 0, 255)]).astype(np.uint8)
-    with pytest.raises(ValueError, match="has several colours and transparency, either of which could be the hole; expected"):
+    with pytest.raises(ValueError, match="has several colors and transparency, either of which could be the hole; expected"):
         read_hole(Image.fromarray(erased))
     with pytest.raises(ValueError, match="has pixels of mode F, whose white is unknown"):
         read_hole(Image.fromarray(PIXELS[..., 0].astype(np.float32)))
@@ -419,7 +437,7 @@ def test_a_mask_that_does_not_tell_what_it_means_is_refused():
         read_hole("hole.png")
 
 
-def test_what_a_format_does_not_hold_is_refused(tmp_path, monkeypatch):
+def test_what_a_format_does_not_hold_is_refused(tmp_path):
     clear = read_photo(Image.fromarray(np.dstack([PIXELS, PIXELS[..., :1]])))
     deep = read_photo(Image.fromarray(DEEP))
     for photo, ending, words in (
@@ -443,6 +461,23 @@ def test_what_a_format_does_not_hold_is_refused(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("format", [f for f in FORMATS if f.modes], ids=lambda f: f.name)
+def test_a_format_of_the_table_is_written_in_every_mode_that_it_holds(format, tmp_path):
+    for mode in format.modes:
+        image = Image.fromarray(DEEP) if mode == "I;16" else Image.fromarray(PIXELS).convert(mode)
+        if mode.endswith("A"):
+            image.putalpha(Image.fromarray(PIXELS[..., 2]))
+        photo = read_photo(image)
+        for suffix in format.suffixes:
+            write_photo(photo.image, tmp_path / f"{mode}{suffix}".replace(";", ""), photo)
+    written = sorted(tmp_path.iterdir())
+    assert len(written) == len(format.modes) * len(format.suffixes)
+    for path in written:
+        with Image.open(path) as image:
+            assert image.format == format.name and image.size == (128, 96)
+            assert image.has_transparency_data == path.stem.endswith("A")
+
+
 def test_an_output_is_checked_before_there_is_anything_to_write(tmp_path):
     (tmp_path / "there.png").touch()
     with pytest.raises(ValueError, match="output is 'a.psd'; expected a name that ends in one of .jpg, .jpeg, .png, .tif"):
@@ -457,40 +492,46 @@ def test_an_output_is_checked_before_there_is_anything_to_write(tmp_path):
         check_output(tmp_path / "folder.png", overwrite=True)
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+class Trouble:
+    """A picture in the midst of whose writing something happens."""
+
+    def __init__(self, happens):
+        self.happens = happens
+
+    def save(self, file, format, **notes):
+        Image.fromarray(PIXELS).save(file, format, **notes)
+        self.happens()
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     photo, path = read_photo(Image.fromarray(PIXELS)), tmp_path / "a.png"
-    whole = photo_files._save
 
-    def full_disk(image, file, format, photo):
-        whole(image, file, format, photo)
-        if not isinstance(file, BytesIO):  # not the trial
-            raise OSError("no space left")
+    def full_disk():
+        raise OSError("no space left")
 
-    def with_a_rival(image, file, format, photo):
-        whole(image, file, format, photo)
-        if not isinstance(file, BytesIO):
-            path.write_text("came meanwhile")
-
-    monkeypatch.setattr(photo_files, "_save", full_disk)
     with pytest.raises(OSError, match="output is .*a.png', which could not be written: no space left"):
-        write_photo(photo.image, path, photo)
+        write_photo(Trouble(full_disk), path, photo)
     assert not list(tmp_path.iterdir())
     path.write_text("was there")
     with pytest.raises(OSError, match="no space left"):
-        write_photo(photo.image, path, photo, overwrite=True)
+        write_photo(Trouble(full_disk), path, photo, overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"] and path.read_text() == "was there"
     path.unlink()
 
-    monkeypatch.setattr(photo_files, "_save", with_a_rival)
+    rival = Trouble(lambda: path.write_text("came meanwhile"))
     with pytest.raises(FileExistsError, match="a.png', which came meanwhile; expected a new name"):
-        write_photo(photo.image, path, photo)
+        write_photo(rival, path, photo)
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"] and path.read_text() == "came meanwhile"
-    write_photo(photo.image, path, photo, overwrite=True)
+    write_photo(rival, path, photo, overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"] and np.array_equal(np.asarray(Image.open(path)), PIXELS)
 
 
 def test_an_interruption_leaves_no_empty_file(tmp_path, monkeypatch):
-    photo, path = read_photo(Image.fromarray(PIXELS)), tmp_path / "a.png"
+    path = tmp_path / "a.txt"
+
+    def write():
+        with whole_file(path, overwrite=False) as part:
+            part.write_text("whole")
 
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -500,14 +541,14 @@ def test_an_interruption_leaves_no_empty_file(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", interrupted)  # which is not needed where there are links
-        write_photo(photo.image, path, photo)
+        write()
         path.unlink()
         patch.setattr(os, "link", no_links)
         with pytest.raises(KeyboardInterrupt):
-            write_photo(photo.image, path, photo)
+            write()
         assert not list(tmp_path.iterdir())
     monkeypatch.setattr(os, "link", no_links)
-    write_photo(photo.image, path, photo)
+    write()
     with pytest.raises(FileExistsError):
-        photo_files._take_name(path, path)
-    assert [p.name for p in tmp_path.iterdir()] == ["a.png"] and np.array_equal(np.asarray(Image.open(path)), PIXELS)
+        write()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"] and path.read_text() == "whole"

@@ -1,9 +1,7 @@
 """The pictures of an evaluation: files, cut and resized as the paper does, or drawn scenes; and their holes."""
 
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from PIL import Image
 from refine_lib.photos.pixels import read_pixels, to_image, to_pixels
 from refine_lib.scenes import random_scenes
 from refine_lib.scenes.brushes import brush_mask, seed_of
+from refine_lib.whole import whole_file
 
 FIRST_TRAINING_SEED = 900_000_000  # scenes of smaller seeds were never trained with
 SCENES = "scenes:"  # before a number: that many drawn scenes in place of files
@@ -146,22 +145,9 @@ def write_inputs(pictures: Sequence[Picture], kinds: Sequence[str], size: int, s
 
 def write_png(image: torch.Tensor, path: Path) -> None:
     """Writes the first picture of a batch; it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as part:
         Image.fromarray(to_pixels(image)).save(part, format="PNG", compress_level=1)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a path to write to. At the end its file takes the place of ``path``; where something went wrong it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())  # before its name says that it is there
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def settle(settings: dict[str, Any], folder: Path) -> None:
@@ -175,6 +161,7 @@ def settle(settings: dict[str, Any], folder: Path) -> None:
         if found.get(name) != value:
             before = f"{name} is {value!r}, and {str(folder)!r} was begun with {found.get(name)!r}"
             raise ValueError(f"{before}; expected the same, or another folder")
+    folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / "settings.json") as part:
         part.write_text(json.dumps(found, indent=1))
 

@@ -12,7 +12,8 @@ from pyarrow.dataset import dataset
 
 from refine_lib.evaluate.measures import PER_PICTURE
 from refine_lib.evaluate.methods import Method
-from refine_lib.evaluate.pictures import Picture, stamp_of, whole_file
+from refine_lib.evaluate.pictures import Picture, stamp_of
+from refine_lib.whole import whole_file
 
 # The columns. ``kind`` is the kind of hole, empty for the truth. ``seconds`` were needed by the method, where they mean
 # something, and ``other_seconds`` to read the picture, draw its hole, and so on. ``made_with`` names the device and versions.
@@ -69,6 +70,7 @@ class Rows:
     def write(self, key: str, row: dict[str, Any]) -> None:
         """Writes a row whole or not at all. The same row again takes its own place, so that nothing is counted twice."""
         row = dict.fromkeys(TEXTS, "") | {name: value for name, value in row.items() if value is not None}
+        self.folder.mkdir(parents=True, exist_ok=True)
         with whole_file(self.path(key)) as part:
             pq.write_table(pa.Table.from_pylist([row], schema=SCHEMA), part)
 

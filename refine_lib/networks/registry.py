@@ -1,6 +1,5 @@
 """The kinds of networks that are known; and a network on disk, found among a file's tensors and built by their shapes."""
 
-import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from refine_lib.networks.checkpoints import read_state
+from refine_lib.whole import whole_file
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,8 @@ def save_generator(generator: nn.Module, path: str | Path, half: bool = False, *
     state = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in generator.state_dict().items()}
     if half:
         state = {name: tensor.half() if tensor.ndim == 4 else tensor for name, tensor in state.items()}
-    part = Path(path).with_suffix(".part")
-    try:
+    with whole_file(path) as part:
         save_file(state, part, metadata={key: str(value) for key, value in notes.items()})
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load_generator(path: str | Path) -> nn.Module:

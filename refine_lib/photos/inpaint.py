@@ -6,9 +6,11 @@ import numbers
 import os
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.ndimage
@@ -24,13 +26,14 @@ from refine_lib.masks import erode
 from refine_lib.networks import load_network, settings_for
 from refine_lib.networks.probe import check_model, device_of
 from refine_lib.photos.files import LeftOut, Photo, check_holds, check_output, read_hole, read_photo, write_photo
+from refine_lib.photos.opened import Source
 from refine_lib.photos.pixels import to_image, to_pixels
-from refine_lib.photos.windows import WINDOWS, plan_windows
+from refine_lib.photos.windows import WINDOWS, Window, plan_windows
 from refine_lib.pyramid import level_sizes
 from refine_lib.refine import NothingToRefine, check_settings, multiscale_inpaint
-from refine_lib.result import BAR, work_of
+from refine_lib.result import BAR, Result, Step, work_of
 
-KEPT = 70  # bytes a pixel that the results of a photo's windows hold: pictures and masks of all levels
+KEPT_BYTES_PER_PIXEL = 70  # of the photo, in the results of its windows: pictures and masks of all levels
 
 
 @dataclass(eq=False)
@@ -38,29 +41,29 @@ class InpaintedPhoto:
     """What ``inpaint_photo`` gives back. ``print(photo)`` says what was done.
 
     Attributes:
-        image: the filled photo, a Pillow image, upright, in the photo's mode (a palette as its colours, black and white as
-            grey).
+        image: the filled photo, a Pillow image, upright, in the photo's mode (a palette as its colors, black and white as
+            gray).
         mask: the hole, grown by ``dilation``: (1, 1, H, W), 1 = hole.
-        windows: what was computed, or was to be: (top, bottom, left, right) in pixels each.
-        results: the ``Result`` of each window that was begun; its picture is the window's.
+        windows: the parts that were computed, or were to be, each as (top, bottom, left, right) in pixels.
+        results: the ``Result`` of each window that was begun, with the window's picture.
         message: sentences where nothing was refined, in whole or in part, where the run was stopped, or where EXIF data are
-            damaged and were left out; else empty.
+            damaged and were left out. Else it is empty.
         stopped: whether the callback or the keyboard stopped the run before its end. What it did not reach is as it was.
-        seconds: that the computation took.
+        seconds: the time that the computation took.
         path: the file that it was written to, or None.
     """
 
     image: Image.Image
     mask: torch.Tensor
-    windows: list
-    results: list
+    windows: list[tuple[int, int, int, int]]
+    results: list[Result]
     message: str
     stopped: bool
     seconds: float
     path: Path | None = None
-    _photo: Photo = field(default=None, repr=False)
+    _photo: Photo = field(kw_only=True, repr=False)
 
-    def save(self, path, overwrite=False):
+    def save(self, path: str | os.PathLike, overwrite: bool = False) -> None:
         """Writes it with what was kept of the photo's file, as ``refine_lib.photos.files.write_photo`` does."""
         write_photo(self.image, path, self._photo, overwrite)
         self.path = Path(path)
@@ -75,52 +78,54 @@ class InpaintedPhoto:
 
 
 def inpaint_photo(
-    photo,
-    mask,
-    output=None,
-    network="big-lama",
+    photo: Source,
+    mask: Source,
+    output: str | os.PathLike | None = None,
+    network: Any = "big-lama",
     *,
-    smallest_scale=None,
-    lr=None,
-    n_iters=15,
-    erosion=15,
-    loss="paper",
-    optimizer="adam",
-    speed="auto",
-    threshold=0.5,
-    dilation=0,
-    soft_edge=0,
-    windows="auto",
-    context=0.5,
-    overwrite=False,
-    device=None,
-    progress=True,
-    callback=None,
-):
-    """Fills the hole in a photo and leaves the rest as it is: every pixel, the size, the EXIF data, the colour profile.
+    smallest_scale: int | None = None,
+    lr: float | None = None,
+    n_iters: int = 15,
+    erosion: int = 15,
+    loss: str = "paper",
+    optimizer: str = "adam",
+    speed: str = "auto",
+    threshold: float = 0.5,
+    dilation: int = 0,
+    soft_edge: float = 0,
+    windows: str = "auto",
+    context: float = 0.5,
+    overwrite: bool = False,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+    callback: Callable[[Step], object] | None = None,
+) -> InpaintedPhoto:
+    """Fills the hole in a photo and leaves the rest as it is: every pixel, the size, the EXIF data, the color profile.
 
-    The photo is turned upright as its EXIF data say. It may be RGB or grey of 8 bits, with a palette or transparency (what is
-    filled is opaque), or grey of 16 bits. Pixels outside the hole come back bit for bit; a JPEG is compressed as it was. What
-    else a file says, and what of it is not kept (IPTC data for one), is told in ``refine_lib.photos.files.read_photo``.
+    The photo is turned upright as its EXIF data say. It may be RGB or gray of 8 bits, with a palette or transparency (what is
+    filled is opaque), or gray of 16 bits. Pixels outside the hole come back bit for bit. A JPEG is compressed as it was.
+    ``refine_lib.photos.files.read_photo`` tells what else of a file is kept, and what is not (IPTC data for one).
 
     Args:
         photo: a path, an opened file or a Pillow image: JPEG, PNG, TIFF or WebP; also GIF and BMP.
-        mask: the same, of any mode, and of the photo's size: bright where the hole is, or drawn there in one colour on
+        mask: the same, of any mode, and of the photo's size. It is bright where the hole is, or drawn there in one color on
             transparent ground.
-        output: the path to write to; its ending, .jpg, .png, .tif or .webp, says the format. What a run had when it was
-            stopped is written beside it, as ``name.stopped.png``. None writes nothing.
+        output: the path to write to. Its ending, .jpg, .png, .tif or .webp, says the format. When a run is stopped, what it has
+            is written beside it, as ``name.stopped.png``. None writes nothing.
         network: a name or path for ``load_network``, or a split network.
         smallest_scale, lr: as in ``multiscale_inpaint``. None is what suits the network that is named, and for a split
             network 512 and 0.002.
         n_iters, erosion, loss, optimizer, speed, callback: as in ``multiscale_inpaint``. A ``Step`` speaks of the window that
             is computed.
-        threshold: what is brighter in the mask than this share of white is hole.
+        threshold: a share of white. What is brighter in the mask is hole.
         dilation: radius in pixels of the disc by which the hole is grown.
-        soft_edge: pixels from the grown hole's rim inwards in which what was there passes over into what is filled.
-        windows: ``"auto"`` computes the whole photo where memory holds it, else a window around each hole; ``"always"``
-            windows, which is faster where holes are small; ``"never"`` the whole. The photo is never made smaller.
-        context: what a window shows to each side of its hole, as a share of the hole's longer side, and at least
-            ``smallest_scale`` pixels. Where memory does not hold that it shows less, but a quarter of ``smallest_scale``.
+        soft_edge: the width in pixels, from the grown hole's rim inwards, over which the old picture is blended into the new.
+        windows: ``"auto"`` computes the whole photo where memory holds it, and else a window around each hole. ``"always"``
+            computes windows, which is faster where holes are small. ``"never"`` computes the whole. The photo is never made
+            smaller.
+        context: what a window shows to each side of its hole, as a share of the hole's longer side. It is at least
+            ``smallest_scale`` pixels. Where memory does not hold that, the window shows less, but at least a quarter of
+            ``smallest_scale``.
         overwrite: whether a file that is there is replaced.
         device: where a network that is named computes, as in ``load_network``.
         progress: whether to show a progress bar.
@@ -152,68 +157,69 @@ def inpaint_photo(
             raise ValueError(f"device is {device!r} and network is a split network; expected None: it stays where it is")
     if output is not None:
         check_output(output, overwrite)
-    photo, hole = read_photo(photo), read_hole(mask, threshold)
-    _check_size(hole, photo)
+    given, hole = read_photo(photo), read_hole(mask, threshold)
+    _check_size(hole, given)
     if output is not None:
-        check_holds(output, photo)
+        check_holds(output, given)
 
     started = time.perf_counter()
-    mask = torch.from_numpy(hole)[None, None].float()
-    mask = 1 - erode(1 - mask, 2 * dilation + 1)
-    work = _Work(photo.image, mask[0, 0].numpy() > 0)
-    if mask.any():
-        model = load_network(network, device, progress) if named else network
-        available = available_memory(device_of(model, torch.device("cpu"))) - KEPT * mask.numel()
+    known = 1 - torch.from_numpy(hole)[None, None].float()
+    grown = 1 - erode(known, 2 * dilation + 1)
+    work = _Work(given.image, grown[0, 0].numpy() > 0)
+    if grown.any():
+        model = load_network(os.fspath(network), device, progress) if named else network
+        available = available_memory(device_of(model, torch.device("cpu"))) - KEPT_BYTES_PER_PIXEL * grown.numel()
         budget = Budget(AT_ONCE * bytes_per_pixel(sped_up(model, speed, whole=loss == "code")[0]), max(available, 0))
         work.windows, work.owner = plan_windows(work.hole, windows, context, settings["smallest_scale"], budget)
-        work.run(model, settings, callback, Path(photo.name).name if progress else None)
+        work.run(model, settings, callback, Path(given.name).name if progress else None)
 
     said = work.message(threshold)
     done = InpaintedPhoto(
         image=work.image(soft_edge),
-        mask=mask,
+        mask=grown,
         windows=[(w.top, w.bottom, w.left, w.right) for w in work.windows],
         results=work.results,
-        message="\n".join(filter(None, [said, *dict.fromkeys(result.note for result in work.results), photo.message])),
+        message="\n".join(filter(None, [said, *dict.fromkeys(result.note for result in work.results), given.message])),
         stopped=work.stopped,
         seconds=time.perf_counter() - started,
-        _photo=photo,
+        _photo=given,
     )
     if output is not None:
         path = _free_name(output) if done.stopped else output
         done.save(path, overwrite and not done.stopped)
     if said and not done.stopped:
         warnings.warn(said, NothingToRefine, stacklevel=2)
-    if photo.message:
-        warnings.warn(photo.message, LeftOut, stacklevel=2)
+    if given.message:
+        warnings.warn(given.message, LeftOut, stacklevel=2)
     return done
 
 
-def check_request(threshold, dilation, soft_edge, windows, context, smallest_scale, callback=None, **settings):
+def check_request(threshold, dilation, soft_edge, windows, context, smallest_scale, callback=None, **settings) -> None:
     """Raises unless the settings of ``inpaint_photo`` are in range."""
     check_smallest_scale(smallest_scale)
     check_settings(**settings, callback=callback)
-    if not isinstance(threshold, numbers.Real) or not 0 < threshold < 1:
+    if not isinstance(threshold, numbers.Real) or not 0 < float(threshold) < 1:
         raise ValueError(f"threshold is {threshold!r}; expected a share of white between 0 and 1")
     check_integer(dilation, "dilation", "pixels")
-    if not isinstance(soft_edge, numbers.Real) or not 0 <= soft_edge < math.inf:
+    if not isinstance(soft_edge, numbers.Real) or not 0 <= float(soft_edge) < math.inf:
         raise ValueError(f"soft_edge is {soft_edge!r}; expected a width of 0 or more pixels")
     if windows not in WINDOWS:
         raise ValueError(f"windows is {windows!r}; expected one of {', '.join(map(repr, WINDOWS))}")
-    if not isinstance(context, numbers.Real) or not 0 <= context < math.inf:
+    if not isinstance(context, numbers.Real) or not 0 <= float(context) < math.inf:
         raise ValueError(f"context is {context!r}; expected 0 or more, a share of the hole's longer side")
 
 
 class _Work:
-    """The filling of a photo's holes, window by window: each sees what the earlier ones filled."""
+    """The filling of a photo's holes, window by window. Each window sees what the earlier ones filled."""
 
     def __init__(self, image, hole):
         pixels = np.asarray(image)
         self.given = {"LA": pixels[..., 0], "RGBA": pixels[..., :3]}.get(image.mode, pixels)
         self.alpha = pixels[..., -1] if image.mode in ("LA", "RGBA") else None
-        self.colours = self.given.copy()
+        self.colors = self.given.copy()
         self.hole, self.filled = hole, np.zeros_like(hole)
-        self.windows, self.owner = [], None  # as plan_windows gives them
+        self.windows: list[Window] = []  # and owner, as plan_windows gives them
+        self.owner = np.zeros(hole.shape, np.int32)
         self.results, self.stopped = [], False
 
     def run(self, model, settings, callback, title):
@@ -235,7 +241,7 @@ class _Work:
 
     def _compute(self, window, model, settings, callback):
         unknown = self.hole[window.part] & ~self.filled[window.part]
-        image, mask = to_image(self.colours[window.part]), torch.from_numpy(unknown)[None, None].float()
+        image, mask = to_image(self.colors[window.part]), torch.from_numpy(unknown)[None, None].float()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NothingToRefine)  # said once for the whole photo
             try:
@@ -246,24 +252,24 @@ class _Work:
                 raise MemoryError(f"memory did not hold {width} px by {height} px on the device; {wanted}") from error
         self.results.append(result)
         self.stopped = result.stopped
-        picture = result.image if self.colours.ndim == 3 else result.image.mean(dim=1, keepdim=True)
+        picture = result.image if self.colors.ndim == 3 else result.image.mean(dim=1, keepdim=True)
         own = self.owner[window.part] == window.number  # not what it shows of others' holes
-        self.colours[window.part][own] = to_pixels(picture, self.colours.dtype)[own]
+        self.colors[window.part][own] = to_pixels(picture, self.colors.dtype)[own]
         self.filled[window.part] |= own
 
     def image(self, soft_edge):
         """The photo with what is filled so far, its seam softened, as a Pillow image."""
-        filled, colours = self.filled, self.colours.copy()
+        filled, colors = self.filled, self.colors.copy()
         if soft_edge and not filled.all():
-            depth = scipy.ndimage.distance_transform_edt(filled)[filled]
-            weight = (depth / (soft_edge + 1)).clip(max=1).reshape(-1, *[1] * (colours.ndim - 2))
-            colours[filled] = (weight * colours[filled] + (1 - weight) * self.given[filled]).round()
+            depth = np.asarray(scipy.ndimage.distance_transform_edt(filled))[filled]
+            weight = (depth / (soft_edge + 1)).clip(max=1).reshape(-1, *[1] * (colors.ndim - 2))
+            colors[filled] = (weight * colors[filled] + (1 - weight) * self.given[filled]).round()
         if self.alpha is None:
-            return Image.fromarray(colours)
-        return Image.fromarray(np.dstack([colours, np.where(filled, 255, self.alpha).astype(np.uint8)]))
+            return Image.fromarray(colors)
+        return Image.fromarray(np.dstack([colors, np.where(filled, 255, self.alpha).astype(np.uint8)]))
 
     def message(self, threshold):
-        """What the runs have to say, a sentence or more each; empty where all went its way."""
+        """What the runs have to say, a sentence or more each. It is empty where all holes were refined."""
         if not self.hole.any():
             return f"The mask has no hole, nothing above {threshold:.0%} of white: the photo comes back as it is."
         n = len(self.windows)

@@ -1,14 +1,16 @@
 """Windows around holes: the parts of a large photo that are computed where memory does not hold the whole."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import scipy.ndimage
 
 from refine_lib.checks import SMALLEST_SIDE
+from refine_lib.fast.memory import Budget
 
 WINDOWS = ("auto", "always", "never")
-LEAST_CONTEXT = 1 / 4  # of smallest_scale: what a window shows around its hole at the least
+LEAST_CONTEXT_SHARE = 1 / 4  # of smallest_scale: what a window shows around its hole at the least
 
 
 @dataclass(frozen=True)
@@ -22,35 +24,37 @@ class Window:
     number: int
 
     @property
-    def size(self):
+    def size(self) -> tuple[int, int]:
         """(H, W)."""
         return self.bottom - self.top, self.right - self.left
 
     @property
-    def part(self):
+    def part(self) -> tuple[slice, slice]:
         """The index of an array (H, W, ...) that gives this part of it."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
-    def overlaps(self, other):
+    def overlaps(self, other: "Window") -> bool:
         return self.top < other.bottom and other.top < self.bottom and self.left < other.right and other.left < self.right
 
-    def union(self, other):
+    def union(self, other: "Window") -> "Window":
         """The smallest window that holds both."""
         top, bottom = min(self.top, other.top), max(self.bottom, other.bottom)
         return Window(top, bottom, min(self.left, other.left), max(self.right, other.right), self.number)
 
 
-def plan_windows(hole, windows, context, smallest_scale, budget):
-    """What is to be computed to fill every hole: the whole photo, or windows, of which those that overlap are made one.
+def plan_windows(
+    hole: np.ndarray, windows: str, context: float, smallest_scale: float, budget: Budget
+) -> tuple[list[Window], np.ndarray]:
+    """What is to be computed to fill every hole: the whole photo, or windows. Windows that overlap are made one.
 
     Args:
-        hole: (H, W), bool. What touches, be it at a corner, is one hole.
+        hole: (H, W), bool. Pixels that touch, even at a corner only, are one hole.
         windows, context, smallest_scale: as in ``refine_lib.photos.inpaint.inpaint_photo``.
-        budget: a ``refine_lib.fast.memory.Budget``. Windows whose union it does not hold stay two.
+        budget: of memory. Two windows whose union it does not hold stay two.
 
     Returns:
-        A list of ``Window``; and (H, W), at each pixel of a hole the number of the window that fills it, else 0. A hole lies
-        wholly in its window.
+        A list of ``Window``, and an array (H, W). At each pixel of a hole the array has the number of the window that fills it,
+        elsewhere 0. A hole lies wholly in its window.
 
     Raises:
         MemoryError: where the budget does not hold the photo, or a window with the least context.
@@ -63,7 +67,7 @@ def plan_windows(hole, windows, context, smallest_scale, budget):
         )
     if windows == "never" or windows == "auto" and budget.holds(height, width):
         return [Window(0, height, 0, width, 1)], hole.astype(np.int32)
-    holes, n = scipy.ndimage.label(hole, np.ones((3, 3)))
+    holes, n = cast(tuple[np.ndarray, int], scipy.ndimage.label(hole, np.ones((3, 3))))
     planned, joined = [], list(range(n + 1))  # joined: the window of which each one became a part
     for number, box in enumerate(scipy.ndimage.find_objects(holes), start=1):
         window = _around(box, number, context, smallest_scale, hole.shape, budget)
@@ -81,7 +85,7 @@ def _around(box, number, context, smallest_scale, shape, budget):
     """The window around a hole with as much context as is wanted, or else as memory allows."""
     rows, columns = box
     wanted = round(max(smallest_scale, context * max(rows.stop - rows.start, columns.stop - columns.start)))
-    least = max(SMALLEST_SIDE, round(LEAST_CONTEXT * smallest_scale))
+    least = max(SMALLEST_SIDE, round(LEAST_CONTEXT_SHARE * smallest_scale))
     for margin in (*range(wanted, least, -8), least):
         top, bottom = max(rows.start - margin, 0), min(rows.stop + margin, shape[0])
         window = Window(top, bottom, max(columns.start - margin, 0), min(columns.stop + margin, shape[1]), number)

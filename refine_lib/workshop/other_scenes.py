@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from refine_lib.photos.pixels import FORMATS, read_pixels, to_image
+from refine_lib.photos.files import ALL_FORMATS
+from refine_lib.photos.pixels import read_pixels, to_image
 
 SAMPLES = 4  # along each side of a pixel
 
@@ -190,13 +191,13 @@ def photos(folder, size=256):
         raise NotADirectoryError(f"folder is {str(folder)!r}; expected a folder of photos")
     paths = [path for path in sorted(Path(folder).iterdir()) if path.is_file() and _is_picture(path)]
     if not paths:
-        raise ValueError(f"folder is {str(folder)!r}, which holds no picture; expected photos ({', '.join(FORMATS)})")
+        raise ValueError(f"folder is {str(folder)!r}, which holds no picture; expected photos ({', '.join(ALL_FORMATS)})")
     return torch.cat([_square(path, size) for path in paths])
 
 
 def _is_picture(path):
     try:
-        with Image.open(path, formats=FORMATS):
+        with Image.open(path, formats=ALL_FORMATS):
             return True
     except UnidentifiedImageError:
         return False

@@ -1,0 +1,58 @@
+"""Pictures opened from files: by known formats only, and with what is wrong said in words."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import IO, TypeAlias
+
+from PIL import Image
+
+Source: TypeAlias = str | os.PathLike | IO[bytes] | Image.Image
+
+
+class Unfit(ValueError):
+    """A picture can be read, but not be taken as it is. The message names its file, what it has and what is wanted."""
+
+
+def name_of(source: Source) -> str:
+    """What a picture is called in messages."""
+    if isinstance(source, str | os.PathLike):
+        return str(source)
+    return str(getattr(source, "filename", "") or getattr(source, "name", "") or "the file")
+
+
+@contextmanager
+def opened(source: Source, formats: tuple[str, ...], argument: str, wanted: str) -> Iterator[Image.Image]:
+    """Opens a picture where it is not opened yet.
+
+    Args:
+        formats: Pillow's names of those that are taken.
+        argument, wanted: what the message says where the source is a path and there is no such file.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: where it is no picture of these formats, or a damaged one.
+    """
+    if isinstance(source, str | os.PathLike) and not Path(source).is_file():
+        raise FileNotFoundError(f"{argument} is {str(source)!r}; expected {wanted}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of over 89 MP: large, but taken
+            warnings.filterwarnings("ignore", "Corrupt EXIF data|Truncated File Read")  # said where they are left out
+            # By name: Pillow's readers of other formats run programs of the machine, or follow the name of an opened file.
+            with nullcontext(source) if isinstance(source, Image.Image) else Image.open(source, formats=formats) as file:
+                yield file
+    except (Unfit, MemoryError):
+        raise
+    except Exception as error:  # not a picture, one that ends too early, one of over 179 MP, or what else a decoder trips over
+        raise ValueError(f"{name_of(source)} cannot be read as a picture: {error}") from error
+
+
+def tags_of(file: Image.Image) -> Image.Exif:
+    """What Pillow understands of the EXIF data, which it keeps in ``file``. Of damaged data this is little or nothing."""
+    try:
+        return file.getexif()
+    except Exception:  # whatever it trips over
+        return file.getexif()
