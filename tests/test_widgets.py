@@ -80,7 +80,7 @@ class TestTuner:
         plain = torch.where(mask > 0, tiny_single(image, mask), image)
         assert np.array_equal(pixels(tuner.controls.viewer.after), to_pixels(plain))
         hole = pixels(tuner.controls.viewer.before)[mask[0, 0].numpy() > 0]
-        assert (hole == draw.HOLE_COLOUR).all()
+        assert (hole == draw.HOLE_COLOR).all()
         assert tuner.controls.estimate.value.startswith("a run takes about ") and not tuner.controls.message.value
         assert tuner.controls.stop.disabled and not tuner.controls.run.disabled
         shown = f"Tuner(64 x 64 px, {mask.mean():.1%} hole, lr=0.01, n_iters=3, erosion=3, smallest_scale=32"
@@ -146,7 +146,7 @@ class TestTuner:
             share = erode(whole_hole(level.mask, below), erosion).sum() / whole_hole(level.mask, below).sum()
             assert f"{share:.0%} at level 2" in tuner.controls.seen.value
             strip = np.asarray(Image.open(io.BytesIO(tuner.controls.holes.value)).convert("RGB"))
-            seen.append((strip == draw.SEEN_COLOUR).all(-1).sum())
+            seen.append((strip == draw.SEEN_COLOR).all(-1).sum())
             assert abs(seen[-1] / 130**2 - erode(whole_hole(level.mask, below), erosion).mean()) < 0.01
         assert seen[0] > seen[1] > 0
         tuner.controls.erosion.value = 63

@@ -10,11 +10,11 @@ from PIL import Image
 
 from refine_lib.masks import erode
 from refine_lib.photos.pixels import to_pixels
-from refine_lib.plots.style import HOLE_COLOUR, RC, dress
+from refine_lib.plots.style import HOLE_COLOR, RC, dress
 from refine_lib.pyramid import whole_hole
 
 NOW, GHOST = "#0072b2", "#b0b0b0"
-SEEN_COLOUR = np.array([255, 212, 0], dtype=np.uint8)  # of what the loss looks at
+SEEN_COLOR = np.array([255, 212, 0], dtype=np.uint8)  # of what the loss looks at
 
 
 def to_png(pixels, longest=None):
@@ -38,7 +38,7 @@ def cut(pixels, box, size):
 
 def with_hole(pixels, mask):
     """Pixels (H, W, 3) of uint8 with the hole of a mask (1, 1, H, W) in its colour."""
-    return np.where(to_pixels(mask)[..., None] > 0, HOLE_COLOUR, pixels)
+    return np.where(to_pixels(mask)[..., None] > 0, HOLE_COLOR, pixels)
 
 
 def holes(pyramid, erosion, height=130):
@@ -54,7 +54,7 @@ def holes(pyramid, erosion, height=130):
         seen = erode(hole, erosion)
         shares.append(seen.sum().item() / max(hole.sum().item(), 1))
         grey = to_pixels(below.image[:1]).mean(-1, keepdims=True).repeat(3, -1).astype(np.uint8) // 2 + 96
-        pixels = np.where(to_pixels(seen)[..., None] > 0, SEEN_COLOUR, with_hole(grey, hole))
+        pixels = np.where(to_pixels(seen)[..., None] > 0, SEEN_COLOR, with_hole(grey, hole))
         width = round(height * below.size[1] / below.size[0])
         pictures.append(Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST))
     gap = 8

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from refine_lib.plots.style import HOLE_COLOUR
+from refine_lib.plots.style import HOLE_COLOR
 
 N_UNDO = 50
 SHOWN_SIDE = 1024  # px: the longest side of the mask that is sent to be shown
@@ -75,7 +75,7 @@ class Painting:
         shown.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BOX)
         bits = shown.point(lambda value: value > 0, mode="1")  # a hole never shrinks, or a thin one would not be seen
         palette = Image.fromarray(np.asarray(bits, dtype=np.uint8), mode="P")
-        palette.putpalette([0, 0, 0, *HOLE_COLOUR.tolist()])
+        palette.putpalette([0, 0, 0, *HOLE_COLOR.tolist()])
         file = io.BytesIO()
         palette.save(file, "PNG", bits=1, transparency=bytes([0, 190]))
         return file.getvalue()
