@@ -20,6 +20,7 @@ from PIL import Image
 from refine_lib import build_pyramid, erode, multiscale_inpaint, random_scenes, stroke_masks
 from refine_lib.metrics import hole_l1
 from refine_lib.photos.pixels import load_photo, to_pixels
+from refine_lib.plots import HOLE_COLOR
 from refine_lib.pyramid import whole_hole
 from refine_lib.widgets import MaskPainter, Run, Runner, Settings, Tuner, draw
 from refine_lib.widgets.painting import Painting
@@ -80,7 +81,7 @@ class TestTuner:
         plain = torch.where(mask > 0, tiny_single(image, mask), image)
         assert np.array_equal(pixels(tuner.controls.viewer.after), to_pixels(plain))
         hole = pixels(tuner.controls.viewer.before)[mask[0, 0].numpy() > 0]
-        assert (hole == draw.HOLE_COLOR).all()
+        assert (hole == HOLE_COLOR).all()
         assert tuner.controls.estimate.value.startswith("a run takes about ") and not tuner.controls.message.value
         assert tuner.controls.stop.disabled and not tuner.controls.run.disabled
         shown = f"Tuner(64 x 64 px, {mask.mean():.1%} hole, lr=0.01, n_iters=3, erosion=3, smallest_scale=32"
