@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from refine_lib.device import describe
 from refine_lib.fast.process import release_idle_threads, return_free_memory
 from refine_lib.fast.speed import sped_up
-from refine_lib.masks import paste
 from refine_lib.metrics import hole_l1
 from refine_lib.networks.probe import device_of
 from refine_lib.networks.split import SplitNetwork
@@ -49,6 +49,7 @@ class Run:
         device: that it computes on, and the versions: a line.
         state: "waiting" for the run before it to stop, "running", "finished", "stopped" or "failed".
         level: that the run is at, 0 is the smallest.
+        share_done: of the planned work, counted in pixels that the passes go over, 0 to 1.
         losses: of each refined level so far, as in ``Result.losses``.
         pixels: the latest picture, the first of a batch, (h, w, 3) of uint8 in the size of its level; of a run that is over
             in the full size. None before the first.
@@ -64,6 +65,7 @@ class Run:
     device: str = ""
     state: str = "waiting"
     level: int = 0
+    share_done: float = 0.0
     losses: list[list[float]] = field(default_factory=list)
     pixels: np.ndarray | None = field(default=None, repr=False)
     error: float | None = None
@@ -72,8 +74,6 @@ class Run:
     result: Result | None = field(default=None, repr=False)
     _started: float | None = field(default=None, repr=False)
     _ended: float | None = field(default=None, repr=False)
-    _work_done: int = field(default=0, repr=False)
-    _work_planned: int = field(default=0, repr=False)
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _over: threading.Event = field(default_factory=threading.Event, repr=False)
 
@@ -93,21 +93,16 @@ class Run:
         return 0.0 if self._started is None else (self._ended or time.perf_counter()) - self._started
 
     @property
-    def share_done(self) -> float:
-        """The share of the planned work that is done, 0 to 1, counted in pixels gone over."""
-        return 1.0 if self.state == "finished" else self._work_planned / sum(work_of(self.sizes, self.settings.n_iters))
-
-    @property
     def seconds_left(self) -> float | None:
         """What is left at the pace so far; None before the first iteration of a refined level and when the run is over."""
-        if self.level == 0 or self.is_over:
-            return None
-        return self.seconds * (1 - self.share_done) / self.share_done
+        known = self.level > 0 and not self.is_over
+        return self.seconds * (1 - self.share_done) / self.share_done if known else None
 
     @property
     def seconds_per_pixel(self) -> float | None:
         """What a pass took for each pixel; None where the largest level was not reached, whose pace counts."""
-        return self.seconds / self._work_done if 0 < self.level == len(self.sizes) - 1 else None
+        work = sum(work_of(self.sizes, self.settings.n_iters))
+        return self.seconds / (self.share_done * work) if 0 < self.level == len(self.sizes) - 1 else None
 
     def stop(self) -> None:
         """Asks the run to end with its present iteration. Returns at once; ``wait`` waits."""
@@ -127,11 +122,8 @@ class Run:
     def _take(self, step: Step):
         """Notes an iteration, a ``Step`` of ``multiscale_inpaint``."""
         work = work_of(self.sizes, self.settings.n_iters)
-        pixels = self.sizes[step.level][0] * self.sizes[step.level][1]
-        self._work_done += pixels
-        # By levels, since one with nothing to match is over sooner than planned.
-        at_level = work[step.level] if step.iteration == step.n_iters else (step.iteration + 1) * pixels
-        self._work_planned = sum(work[: step.level]) + at_level
+        at_level = work[step.level] * (step.iteration + 1) / (step.n_iters + 1)  # a level with nothing to match has one step
+        self.share_done = (sum(work[: step.level]) + at_level) / sum(work)
         self.level, self.pixels = step.level, to_pixels(step.picture())
         self.losses += [[] for _ in range(step.level - len(self.losses))]
         if step.level and step.iteration == 0:
@@ -162,10 +154,10 @@ class Runner:
 
     def __init__(
         self,
-        image: torch.Tensor,
-        mask: torch.Tensor,
+        image: Tensor,
+        mask: Tensor,
         model: SplitNetwork,
-        on_change: Callable[[], object] = lambda: None,
+        on_change: Callable = lambda: None,
         after: "Runner | None" = None,
     ):
         self.image, self.mask, self.model, self._on_change = image, mask, model, on_change
@@ -232,13 +224,11 @@ class Runner:
         self._thread.start()
 
     def _prepare(self):
-        image, mask, model = self.image, self.mask, self.model
         try:
-            self.pace = measure_pace(image, model)
+            self.pace = measure_pace(self.image, self.model)
             self._on_change()
-            device = device_of(model, image.device)
-            with torch.no_grad():
-                plain = paste(model(image.to(device), mask.to(device)).to(image.device), image, mask)
+            one_level = dict(smallest_scale=max(self.image.shape[-2:]), n_iters=0, progress=False)
+            plain = multiscale_inpaint(self.image, self.mask, self.model, **one_level).image
             self.plain_error, self.plain = self._error_of(plain), to_pixels(plain)
         except Exception as error:
             self.message, self.details = sentence_of(error), traceback.format_exc()
@@ -271,7 +261,9 @@ class Runner:
         except Exception as error:
             run.message, run.details = sentence_of(error), traceback.format_exc()
             if run.pixels is not None:  # so far, in the full size; not by torch, which may lack memory
-                so_far = Image.fromarray(run.pixels).resize(self.image.shape[:1:-1], Image.Resampling.BILINEAR)
+                so_far = Image.fromarray(run.pixels).resize(
+                    (self.image.shape[-1], self.image.shape[-2]), Image.Resampling.BILINEAR
+                )
                 run.pixels = np.where(to_pixels(self.mask)[..., None] > 0, np.asarray(so_far), to_pixels(self.image))
         finally:
             run._ended, run.state = time.perf_counter(), state
@@ -292,7 +284,7 @@ def _stop_all():
         runner.wait()
 
 
-def measure_pace(image: torch.Tensor, model: SplitNetwork) -> float:
+def measure_pace(image: Tensor, model: SplitNetwork) -> float:
     """Returns the seconds that an iteration takes for a pixel, measured on a corner of the picture of at most 128 px a side."""
     side = min(128, *image.shape[-2:])
     part = image[:, :, :side, :side].to(device_of(model, image.device))

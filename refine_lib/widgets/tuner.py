@@ -142,8 +142,7 @@ class Tuner(Panel):
 
     def _run_to_save(self, run, with_picture=False):
         over = [run for run in self.runs if run.is_over and not (with_picture and run.pixels is None)]
-        if run is None and over:
-            return over[-1]
+        run = run or (over[-1] if over else None)
         if run is None or not run.is_over:
             raise ValueError("there is no run to save yet; expected one that is over")
         if with_picture and run.pixels is None:
