@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
+from torch import Tensor
 
 from refine_lib.plots.style import drawn_on
 from refine_lib.result import Result
 
+Numbers = Sequence[float]
+Pair = tuple[Axes, Axes]
 UPDATES = "updates of the featuremap z"
 SIDE_BY_SIDE = dict(shape=(1, 2), figsize=(9, 3.2))
 
@@ -35,9 +37,7 @@ def plot_losses(result: Result, ax: Axes | None = None, caption: str = "") -> Ax
     return axes
 
 
-def plot_loss_and_error(
-    runs: Mapping[str, tuple[Sequence[float], Sequence[float]]], axes: Sequence[Axes] | None = None, caption: str = ""
-) -> tuple[Axes, Axes]:
+def plot_loss_and_error(runs: Mapping[str, tuple[Numbers, Numbers]], axes: Pair | None = None, caption: str = "") -> Pair:
     """Draws what a run sees beside what it does not: its loss, and the error in the hole of a scene whose truth is known.
 
     Args:
@@ -59,9 +59,7 @@ def plot_loss_and_error(
     return left, right
 
 
-def plot_descents(
-    runs: Mapping[str, tuple[Sequence[float], Sequence[float]]], axes: Sequence[Axes] | None = None, caption: str = ""
-) -> tuple[Axes, Axes]:
+def plot_descents(runs: Mapping[str, tuple[Numbers, Numbers]], axes: Pair | None = None, caption: str = "") -> Pair:
     """Draws the losses of several optimizers by iteration and by second.
 
     Args:
@@ -83,9 +81,7 @@ def plot_descents(
     return left, right
 
 
-def plot_places(
-    reach: Sequence[float], elements: Sequence[int], marked: int, axes: Sequence[Axes] | None = None, caption: str = ""
-) -> tuple[Axes, Axes]:
+def plot_places(reach: Numbers, elements: Numbers, marked: int, axes: Pair | None = None, caption: str = "") -> Pair:
     """Draws for every place to cut a network how far an element of z reaches, and how many elements z has.
 
     Args:
@@ -109,7 +105,7 @@ def plot_places(
     return left, right
 
 
-def plot_spectra(pictures: Mapping[str, torch.Tensor], ax: Axes | None = None, caption: str = "") -> Axes:
+def plot_spectra(pictures: Mapping[str, Tensor], ax: Axes | None = None, caption: str = "") -> Axes:
     """Draws how strong each horizontal frequency of a picture or of a featuremap's tensor is, a line for each.
 
     Args:
@@ -132,7 +128,7 @@ def plot_spectra(pictures: Mapping[str, torch.Tensor], ax: Axes | None = None, c
     return axes
 
 
-def plot_cost(result: Result, axes: Sequence[Axes] | None = None, caption: str = "") -> tuple[Axes, Axes]:
+def plot_cost(result: Result, axes: Pair | None = None, caption: str = "") -> Pair:
     """Draws what each level of a run took: seconds, by iteration and in all, and the most memory held until its end.
 
     Args:
@@ -155,9 +151,7 @@ def plot_cost(result: Result, axes: Sequence[Axes] | None = None, caption: str =
     return left, right
 
 
-def plot_set_distances(
-    distances: Mapping[str, Mapping[int, Sequence[float]]], axes: Sequence[Axes] | None = None, caption: str = ""
-) -> tuple[Axes, Axes]:
+def plot_set_distances(distances: Mapping[str, Mapping[int, Numbers]], axes: Pair | None = None, caption: str = "") -> Pair:
     """Draws what a distance between two sets of pictures says about sets that differ by chance alone, by their size.
 
     Args:

@@ -4,17 +4,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from torch import Tensor
 
 from refine_lib.photos.pixels import to_pixels
 from refine_lib.plots.style import HOLE_COLOR, ZOOM_COLOR, drawn_on
 from refine_lib.pyramid import Pyramid
 
+Pictures = Mapping[str, Tensor]  # by their titles
+Masks = Sequence[Tensor | None]
+Squares = Sequence[tuple[int, int, float]]  # row, column, side in pixels
+Box = tuple[int, int, int, int]  # top, left, height, width in pixels
 
-def show_picture(image: torch.Tensor, mask: torch.Tensor | None = None, title: str = "", ax: Axes | None = None) -> Axes:
+
+def show_picture(image: Tensor, mask: Tensor | None = None, title: str = "", ax: Axes | None = None) -> Axes:
     """Draws the first picture of a batch. Where a mask is given, its hole is colored.
 
     Shape: image (B, 3, H, W) in [0, 1], mask (B, 1, H, W), 1 = hole.
@@ -29,7 +34,7 @@ def show_picture(image: torch.Tensor, mask: torch.Tensor | None = None, title: s
     return axes
 
 
-def with_hole(pixels: np.ndarray, mask: torch.Tensor) -> np.ndarray:
+def with_hole(pixels: np.ndarray, mask: Tensor) -> np.ndarray:
     """Returns pixels (H, W, 3) of uint8 with the hole of a mask (1, 1, H, W), 1 = hole, in ``HOLE_COLOR``."""
     return np.where(to_pixels(mask)[..., None] > 0, HOLE_COLOR, pixels)
 
@@ -58,11 +63,7 @@ def show_pyramid(pyramid: Pyramid) -> Figure:
 
 
 def compare(
-    pictures: Mapping[str, torch.Tensor],
-    mask: torch.Tensor | None = None,
-    zoom: tuple[int, int, int, int] | None = None,
-    hole: bool = True,
-    caption: str = "",
+    pictures: Pictures, mask: Tensor | None = None, zoom: Box | None = None, hole: bool = True, caption: str = ""
 ) -> Figure:
     """Draws pictures side by side, and under each what a box of it shows, enlarged.
 
@@ -87,7 +88,7 @@ def compare(
     return axes[0, 0].figure
 
 
-def compare_rows(pictures: Mapping[str, torch.Tensor], mask: torch.Tensor, caption: str = "") -> Figure:
+def compare_rows(pictures: Pictures, mask: Tensor, caption: str = "") -> Figure:
     """Draws several scenes, a row to each: every picture of it, and beside each what lies around the hole, enlarged.
 
     Args:
@@ -123,10 +124,10 @@ def _whole_and_zoomed(axes, image, hole, box, title, linewidth=1.5):
 
 
 def show_row(
-    pictures: Mapping[str, torch.Tensor],
-    masks: Sequence[torch.Tensor | None] | None = None,
-    outlines: Sequence[torch.Tensor | None] | None = None,
-    squares: Sequence[tuple[int, int, float]] | None = None,
+    pictures: Pictures,
+    masks: Masks | None = None,
+    outlines: Masks | None = None,
+    squares: Squares | None = None,
     caption: str = "",
 ) -> Figure:
     """Draws pictures of any sizes side by side, equally large on the page.
@@ -158,9 +159,7 @@ def show_row(
     return axes[0, 0].figure
 
 
-def show_channels(
-    z: Sequence[torch.Tensor], n_channels: int = 6, names: Sequence[str] | None = None, caption: str = ""
-) -> Figure:
+def show_channels(z: Sequence[Tensor], n_channels: int = 6, names: Sequence[str] = (), caption: str = "") -> Figure:
     """Draws channels of a featuremap, evenly picked: a row for each of its tensors.
 
     Args:
@@ -182,7 +181,7 @@ def show_channels(
     return axes[0, 0].figure
 
 
-def zoom_on_hole(mask: torch.Tensor, share: float = 0.4, side: int | None = None) -> tuple[int, int, int, int]:
+def zoom_on_hole(mask: Tensor, share: float = 0.4, side: int | None = None) -> Box:
     """Returns (top, left, height, width) of a square around the middle of the hole.
 
     Args:

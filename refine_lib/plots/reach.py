@@ -5,12 +5,13 @@ could see follows from its kernels; what it makes use of is measured by gradient
 """
 
 import torch
+from torch import Tensor
 
 from refine_lib.networks.featuremap import Featuremap
 from refine_lib.networks.split import SplitNetwork
 
 
-def seen_by(model: SplitNetwork, image: torch.Tensor, mask: torch.Tensor, row: int, column: int) -> torch.Tensor:
+def seen_by(model: SplitNetwork, image: Tensor, mask: Tensor, row: int, column: int) -> Tensor:
     """Returns how much the prediction at one pixel depends on every known pixel of the picture.
 
     Args:
@@ -27,7 +28,7 @@ def seen_by(model: SplitNetwork, image: torch.Tensor, mask: torch.Tensor, row: i
     return torch.cat(gradients).pow(2).mean((0, 1)).sqrt()
 
 
-def reached_by(model: SplitNetwork, z: Featuremap, row: int, column: int, n_probes: int = 4, seed: int = 0) -> torch.Tensor:
+def reached_by(model: SplitNetwork, z: Featuremap, row: int, column: int, n_probes: int = 4, seed: int = 0) -> Tensor:
     """Returns how much every pixel of the prediction changes with the featuremap at one place.
 
     Args:
@@ -44,18 +45,16 @@ def reached_by(model: SplitNetwork, z: Featuremap, row: int, column: int, n_prob
     generator = torch.Generator().manual_seed(seed)
     squares = []
     for _ in range(n_probes):
-        directions = []
-        for tensor in z:
-            direction = torch.zeros_like(tensor)
-            signs = torch.randint(2, (tensor.shape[1],), generator=generator) * 2.0 - 1
-            direction[0, :, row, column] = signs.to(tensor)
-            directions.append(direction)
+        directions = [torch.zeros_like(tensor) for tensor in z]
+        for direction in directions:
+            signs = torch.randint(2, (direction.shape[1],), generator=generator) * 2.0 - 1
+            direction[0, :, row, column] = signs.to(direction)
         _, (change,) = torch.autograd.functional.jvp(lambda *tensors: tuple(model.rear(tensors)), tuple(z), tuple(directions))
         squares.append((change[:, :height, :width] ** 2).mean(0))
     return torch.stack(squares).mean(0).sqrt()
 
 
-def side_of(influence: torch.Tensor, row: int, column: int, share: float = 0.9) -> int:
+def side_of(influence: Tensor, row: int, column: int, share: float = 0.9) -> int:
     """Returns the side, in pixels, of the smallest square around a pixel that holds a share of the whole influence.
 
     The square may reach beyond the picture where the pixel is near the border.

@@ -132,8 +132,10 @@ class Controls:
         self.progress = FloatProgress(max=1.0, layout={"width": "380px", "height": "14px", "display": "none"})
 
         self.viewer = Viewer(lock)
-        self.before = Dropdown(options=["input"], description="left of the line", **NAMED)
-        self.zoom = Dropdown(options=ZOOMS, description="zoom", style={"description_width": "60px"}, layout={"width": "180px"})
+        self.before: Any = Dropdown(options=["input"], description="left of the line", **NAMED)
+        self.zoom: Any = Dropdown(
+            options=ZOOMS, description="zoom", style={"description_width": "60px"}, layout={"width": "180px"}
+        )
         self.curves = ipywidgets.Image(format="png", layout=as_drawn)
 
         self.table = HTML()
@@ -145,8 +147,9 @@ class Controls:
 
     def read(self) -> Settings:
         """Returns what the controls of the settings stand at."""
-        read = lambda w: float(f"{w.value:.6g}") if isinstance(w, FloatLogSlider) else w.value  # noqa: E731  10 ** log10(0.002)
-        return Settings(**{name: read(widget) for name, widget in self.settings.items()})
+        digits = lambda w: float(f"{w.value:.6g}")  # noqa: E731  a logarithmic slider computes 10 ** log10(0.002)
+        values: Any = {name: digits(w) if isinstance(w, FloatLogSlider) else w.value for name, w in self.settings.items()}
+        return Settings(**values)
 
     def put(self, settings: Settings, size: tuple[int, int]) -> None:
         """Sets the controls for a picture of a size (H, W), without an answer. A value out of a slider's range widens it."""

@@ -21,7 +21,8 @@ class Display:
     """
 
     def __init__(self, controls: Controls, runner: Runner):
-        self.controls, self.runner, self.size = controls, runner, tuple(runner.image.shape[-2:])
+        self.controls, self.runner = controls, runner
+        self.size = (runner.image.shape[-2], runner.image.shape[-1])
         self._input = with_hole(to_pixels(runner.image), runner.mask)
         self._pyramid = functools.lru_cache(1)(functools.partial(build_pyramid, runner.image[:1], runner.mask[:1]))
         controls.message.value = controls.status.value = ""
@@ -50,9 +51,9 @@ class Display:
         problem = run if run is not None and run.message else runner
         if problem.message:
             controls.message.value = draw.as_html(problem.message, problem.details)
-        running = run is not None and not run.is_over
-        controls.stop.disabled = not running
-        controls.progress.value = run.share_done if running else 0.0
+        running = None if run is None or run.is_over else run
+        controls.stop.disabled = running is None
+        controls.progress.value = running.share_done if running else 0.0
         controls.progress.layout.display = None if running else "none"
         controls.curves.value = draw.figure_png(draw.losses(runner.runs[-N_PICTURES:]))
         self.table()
@@ -90,9 +91,8 @@ class Display:
     def estimate(self) -> None:
         """Shows about how long a run will take."""
         seconds = self.runner.seconds_for(self.controls.read())
-        text = "measuring the pace"
-        if seconds is not None:
-            text = f"a run takes about {draw.duration(seconds)} ({self.runner.device})"
+        known = f"a run takes about {draw.duration(seconds or 0)} ({self.runner.device})"
+        text = "measuring the pace" if seconds is None else known
         self.controls.estimate.value = "" if self.runner.message else draw.as_html(text)
 
     def _offer(self):

@@ -29,7 +29,7 @@ def to_png(pixels: np.ndarray, longest: int | None = None) -> bytes:
     return png_of(picture)
 
 
-def cut(pixels: np.ndarray, box: Sequence[float], size: tuple[int, int]) -> bytes:
+def cut(pixels: np.ndarray, box: Sequence[float], size: tuple[int, ...]) -> bytes:
     """Returns what a box (left, top, width, height, in shares of the picture) shows, ``size`` px wide and high, as a PNG.
 
     A picture of a smaller level is enlarged as the method enlarges it, bilinearly.
@@ -37,7 +37,7 @@ def cut(pixels: np.ndarray, box: Sequence[float], size: tuple[int, int]) -> byte
     picture = Image.fromarray(pixels)
     left, top, width, height = box
     corners = (left * picture.width, top * picture.height, (left + width) * picture.width, (top + height) * picture.height)
-    return png_of(picture.resize(size, Image.Resampling.BILINEAR, box=corners))
+    return png_of(picture.resize((size[0], size[1]), Image.Resampling.BILINEAR, box=corners))
 
 
 def holes(pyramid: Pyramid, erosion: int, height: int = 130) -> tuple[bytes, list[float]]:

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import anywidget
-import torch
 import traitlets
 from ipywidgets import HTML, Button, Dropdown, HBox, IntSlider, Text, ToggleButtons
+from torch import Tensor
 
 from refine_lib.checks import check_image, check_image_and_mask
 from refine_lib.photos.pixels import BUILT_IN, load_mask, load_photo, to_pixels
@@ -22,7 +22,7 @@ from refine_lib.widgets.viewer import HERE
 
 LARGEST_FILE_BYTES = 200 * 2**20
 TOOLS = ("paint", "erase", "rectangle", "erase a rectangle")
-SCENES = {f"drawn scene {seed}": seed for seed in range(6)}
+SCENES: dict[Any, int] = {f"drawn scene {seed}": seed for seed in range(6)}
 
 
 class Canvas(anywidget.AnyWidget):
@@ -56,9 +56,9 @@ class MaskPainter(Panel):
         TypeError, ValueError: where an argument is not as above.
     """
 
-    image: torch.Tensor
+    image: Tensor
 
-    def __init__(self, image: torch.Tensor, mask: torch.Tensor | None = None):
+    def __init__(self, image: Tensor, mask: Tensor | None = None):
         self.canvas, self._parts = Canvas(), {}
         controls = SimpleNamespace(
             picture=Dropdown(options=["", *SCENES, *BUILT_IN], description="picture"),
@@ -72,9 +72,10 @@ class MaskPainter(Panel):
             message=HTML().add_class("refine-problem"),
             are_filled=False,
         )
-        rows = [(controls.picture, controls.path), (controls.tool, controls.width)]
-        rows = [HBox(row, layout=ROW) for row in (*rows, (controls.undo, controls.clear, controls.invert, controls.use))]
-        super().__init__(controls, [*rows[:2], self.canvas, rows[2], controls.message], threading.RLock())
+        changes = (controls.undo, controls.clear, controls.invert, controls.use)
+        rows = ((controls.picture, controls.path), (controls.tool, controls.width), changes)
+        picture, brush, below = (HBox(row, layout=ROW) for row in rows)
+        super().__init__(controls, [picture, brush, self.canvas, below, controls.message], threading.RLock())
         self.add_class("refine-mask-painter")
         self._take(image, mask)
         self.canvas.on_msg(self._from_page)
@@ -89,11 +90,11 @@ class MaskPainter(Panel):
         return f"MaskPainter({height} x {width} px, {self.mask.mean().item():.1%} hole)"
 
     @property
-    def mask(self) -> torch.Tensor:
+    def mask(self) -> Tensor:
         return self._painting.mask.to(self.image)
 
     @mask.setter
-    def mask(self, mask: torch.Tensor) -> None:
+    def mask(self, mask: Tensor) -> None:
         check_image_and_mask(self.image, mask)
         self._change("load", mask)
 
@@ -103,9 +104,8 @@ class MaskPainter(Panel):
         Raises:
             FileNotFoundError, ValueError: as ``load_photo``.
         """
-        seed = SCENES.get(name_or_path) if isinstance(name_or_path, str) else None
-        found = load_photo(name_or_path) if seed is None else random_scenes(256, seed=seed)
-        self._take(found.to(self.image))
+        drawn = name_or_path in SCENES
+        self._take((random_scenes(256, seed=SCENES[name_or_path]) if drawn else load_photo(name_or_path)).to(self.image))
         with quietly(self.controls):
             self.controls.picture.value = name_or_path if name_or_path in self.controls.picture.options else ""
             self.controls.path.value = ""

@@ -227,8 +227,7 @@ class Runner:
         try:
             self.pace = measure_pace(self.image, self.model)
             self._on_change()
-            one_level = dict(smallest_scale=max(self.image.shape[-2:]), n_iters=0, progress=False)
-            plain = multiscale_inpaint(self.image, self.mask, self.model, **one_level).image
+            plain = multiscale_inpaint(self.image, self.mask, self.model, max(self.image.shape[-2:]), 0, progress=False).image
             self.plain_error, self.plain = self._error_of(plain), to_pixels(plain)
         except Exception as error:
             self.message, self.details = sentence_of(error), traceback.format_exc()

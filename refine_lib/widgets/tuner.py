@@ -3,11 +3,11 @@
 import os
 import threading
 import time
-from dataclasses import asdict, fields
+from dataclasses import asdict
 
-import torch
 from IPython.core.getipython import get_ipython
 from ipywidgets import Widget
+from torch import Tensor
 
 from refine_lib.checks import check_image_and_mask
 from refine_lib.fast.process import release_idle_threads
@@ -39,16 +39,15 @@ class Tuner(Panel):
         TypeError, ValueError: where an argument is not as above.
     """
 
-    def __init__(self, image: torch.Tensor, mask: torch.Tensor, model: SplitNetwork, *, show_error: bool = False, **settings):
+    def __init__(self, image: Tensor, mask: Tensor, model: SplitNetwork, *, show_error: bool = False, **settings):
         wanted = Settings(**settings)
         check_image_and_mask(image, mask)
         check_model(model, image.dtype)
         wanted.check()
-        lock = threading.RLock()
-        controls = Controls(lock, show_error)
+        controls = Controls(lock := threading.RLock(), show_error)
         super().__init__(controls, controls.rows(), lock)
         self.add_class("refine-tuner")
-        self._model, self._runner = model, None
+        self._model = model
         with self._lock:  # or the thread that prepares would show what is not there yet
             self._begin(image, mask, wanted)
         self._connect_all(controls)
@@ -58,11 +57,13 @@ class Tuner(Panel):
 
     def __repr__(self):
         height, width = self._display.size
-        chosen = asdict(self.settings)
-        for setting in fields(Settings):  # a page shows 110 characters at most
-            if isinstance(setting.default, str) and chosen[setting.name] == setting.default:
-                del chosen[setting.name]
-        settings = ", ".join(f"{name}={value!r}" for name, value in chosen.items())
+        standard = asdict(Settings())
+        chosen = {
+            name: value
+            for name, value in asdict(self.settings).items()
+            if not (isinstance(value, str) and value == standard[name])
+        }
+        settings = ", ".join(f"{name}={value!r}" for name, value in chosen.items())  # a page shows 110 characters at most
         return f"Tuner({height} x {width} px, {self._runner.mask.mean().item():.1%} hole, {settings})"
 
     @property
@@ -80,12 +81,12 @@ class Tuner(Panel):
     def runs(self) -> list[Run]:
         return self._runner.runs
 
-    def set_picture(self, image: torch.Tensor, mask: torch.Tensor) -> None:
+    def set_picture(self, image: Tensor, mask: Tensor) -> None:
         """Begins anew with another picture, or another hole: arguments as above. A run that is going on is stopped."""
         check_image_and_mask(image, mask)
         check_model(self._model, image.dtype)
         with self._lock:
-            self._begin(image, mask, self.settings)
+            self._begin(image, mask, self.settings, after=self._runner)
 
     def run(self) -> Run:
         """Starts a run with the present settings and returns it at once. A run that is going on is stopped."""
@@ -133,9 +134,9 @@ class Tuner(Panel):
         """
         save_photo(to_image(self._run_to_save(run, with_picture=True).pixels), path)
 
-    def _begin(self, image, mask, settings):
+    def _begin(self, image, mask, settings, after=None):
         self._drawn, self._drawn_at, self._drawing = None, 0.0, 0.0
-        self._runner = Runner(image.detach(), mask.detach(), self._model, lambda: self._shown(self._follow), after=self._runner)
+        self._runner = Runner(image.detach(), mask.detach(), self._model, lambda: self._shown(self._follow), after)
         self._display = Display(self.controls, self._runner)
         self.settings = settings
         self._display.runs()

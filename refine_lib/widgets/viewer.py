@@ -75,7 +75,7 @@ class Viewer(anywidget.AnyWidget):
 
     def _zoom(self, place):
         (height, width), (_, _, wide, tall) = self._size, self.box
-        size = (np.clip([wide * width, tall * height], 1, LONGEST_PX)).round().astype(int).tolist()
+        size = tuple(np.clip([round(wide * width), round(tall * height)], 1, LONGEST_PX).tolist())
         setattr(self, f"{place}_zoom", cut(self._pixels[place], self.box, size))
 
     def _from_page(self, message):
