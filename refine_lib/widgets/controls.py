@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from functools import partial
@@ -36,16 +36,16 @@ def scales(size: tuple[int, int], chosen: float) -> list[tuple[str, float]]:
     return [(f"{scale:g} px: {n} level{'s' if n > 1 else ''}", scale) for scale, n in levels.items()]
 
 
-def row(
+def setting(
     default: Any, widget: type[Widget], description: str, tooltip: str, digits="", only_with=(), choices=None, **options
 ) -> Any:
-    """Describes the control of one setting: a row of the table ``Settings``.
+    """Describes one setting and its control: a row of the table ``Settings``.
 
     Args:
         default: the paper's value.
         widget: the kind of control.
-        description: what stands beside it. The table of runs has it without the unit.
-        tooltip: what the page says when the pointer rests on it.
+        description: the words beside the control. The table of runs has them as well, without what follows a comma.
+        tooltip: the words that the page shows when the pointer rests on the control.
         digits: the format of the value in the table of runs.
         only_with: pairs of another setting's name and value, without which this setting does not count.
         choices: a function from the picture's size and the value to a list's options, where they depend on the picture.
@@ -60,7 +60,8 @@ def row(
     return field(default=default, metadata=dict(make=make, column=column, digits=digits, only_with=only_with, choices=choices))
 
 
-def labeled(names: tuple[str, ...]) -> dict[str, str]:
+def labeled(names: Iterable[str]) -> dict[str, str]:
+    """Returns the options of a list: names by what the page calls them."""
     return {LABELS.get(name, name): name for name in names}
 
 
@@ -68,17 +69,18 @@ def labeled(names: tuple[str, ...]) -> dict[str, str]:
 class Settings:
     """What a run is made with, by the names of ``multiscale_inpaint``; the defaults are the paper's.
 
-    It is the table of the panel's settings as well: each attribute is a row, and says which control it has.
+    This is also the table of the panel's settings. Each attribute is a row, and the row says which control it has. So a new
+    setting of ``multiscale_inpaint`` needs one line here and none elsewhere in the panel.
     """
 
     # fmt: off
-    lr: float = row(0.002, FloatLogSlider, "learning rate", "how far a step of Adam goes", ".2g", [("optimizer", "adam")],
+    lr: float = setting(0.002, FloatLogSlider, "learning rate", "how far a step of Adam goes", ".2g", [("optimizer", "adam")],
                     base=10, min=-4, max=-1, step=0.01, readout_format=".2g")
-    n_iters: int = row(15, IntSlider, "iterations", "updates of the featuremap at each level", min=0, max=100)
-    erosion: int = row(15, IntSlider, "erosion, px", "by which the hole shrinks before the loss looks at it", min=0, max=63)
-    smallest_scale: float = row(512, Dropdown, "smallest scale", "the size the network was trained at", "g", choices=scales)
-    loss: str = row("paper", Dropdown, "loss", "what a level is compared by with the one below", options=labeled(LOSSES))
-    optimizer: str = row("adam", Dropdown, "optimizer", "how a step is chosen", options=labeled(OPTIMIZERS))
+    n_iters: int = setting(15, IntSlider, "iterations", "updates of the featuremap at each level", min=0, max=100)
+    erosion: int = setting(15, IntSlider, "erosion, px", "by which the hole shrinks before the loss looks at it", min=0, max=63)
+    smallest_scale: float = setting(512, Dropdown, "smallest scale", "the size the network was trained at", "g", choices=scales)
+    loss: str = setting("paper", Dropdown, "loss", "what a level is compared by with the one below", options=labeled(LOSSES))
+    optimizer: str = setting("adam", Dropdown, "optimizer", "how a step is chosen", options=labeled(OPTIMIZERS))
     # fmt: on
 
     @classmethod
@@ -91,7 +93,7 @@ class Settings:
         try:
             return cls(**json.loads(text)["settings"])
         except (KeyError, TypeError, ValueError) as error:
-            names = ", ".join(setting.name for setting in fields(cls))
+            names = ", ".join(row.name for row in fields(cls))
             raise ValueError(f'text is {text[:60]!r}; expected JSON with {names} under "settings"') from error
 
     def check(self) -> None:
@@ -104,9 +106,9 @@ class Settings:
         """Returns the paper's settings, but for ``smallest_scale``: it is the network's training size, so it stays."""
         return replace(type(self)(), smallest_scale=self.smallest_scale)
 
-    def counts(self, setting: Field) -> bool:
+    def counts(self, row: Field) -> bool:
         """Returns whether a setting makes a difference beside the others."""
-        return all(getattr(self, name) == value for name, value in setting.metadata["only_with"])
+        return all(getattr(self, name) == value for name, value in row.metadata["only_with"])
 
     def cells(self) -> dict[str, str]:
         """Returns what the table of runs says of each setting, by column: nothing of one that does not count."""

@@ -24,7 +24,8 @@ class Display:
         self.controls, self.runner = controls, runner
         self.size = (runner.image.shape[-2], runner.image.shape[-1])
         self._input = with_hole(to_pixels(runner.image), runner.mask)
-        self._pyramid = functools.lru_cache(1)(functools.partial(build_pyramid, runner.image[:1], runner.mask[:1]))
+        pyramid = functools.lru_cache(1)(functools.partial(build_pyramid, runner.image[:1], runner.mask[:1]))
+        self._holes = functools.lru_cache(1)(lambda scale, erosion: draw.holes(pyramid(scale), erosion))
         controls.message.value = controls.status.value = ""
         controls.choose(controls.before, ["input"], "input")
         controls.choose(controls.chosen, [], None)
@@ -36,7 +37,7 @@ class Display:
         """Shows which settings count, what the loss will see of the hole, and how long a run will take."""
         controls, settings = self.controls, self.controls.read()
         controls.follow(settings)
-        controls.holes.value, shares = draw.holes(self._pyramid(settings.smallest_scale), settings.erosion)
+        controls.holes.value, shares = self._holes(settings.smallest_scale, settings.erosion)
         controls.holes.layout.display = None if shares else "none"
         seen = ", ".join(
             f"{share:.0%} at level {level}" if share else f"nothing at level {level}" for level, share in enumerate(shares, 2)

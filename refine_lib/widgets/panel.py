@@ -1,7 +1,6 @@
 """Answering a page: one thing at a time, and without losing an exception."""
 
 import threading
-import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -10,7 +9,7 @@ from ipywidgets import Button, VBox, Widget
 
 from refine_lib.fast.process import release_idle_threads
 from refine_lib.widgets.draw import as_html
-from refine_lib.widgets.runs import THREAD, sentence_of
+from refine_lib.widgets.runs import THREAD, told
 
 
 class Panel(VBox):
@@ -43,7 +42,7 @@ class Panel(VBox):
                 if not self.controls.are_filled:
                     answer(*arguments)
             except Exception as error:
-                self.controls.message.value = as_html(sentence_of(error), traceback.format_exc())
+                self.controls.message.value = as_html(*told(error))
             finally:
                 if threading.current_thread().name != THREAD:  # which is still to use its helper threads
                     release_idle_threads()

@@ -35,7 +35,7 @@ from refine_lib.widgets.controls import Settings
 warnings.filterwarnings("ignore", category=NothingToRefine, module=r"refine_lib\.widgets\.")
 
 THREAD = "refine"  # the name of the threads that compute
-N_PICTURES = 12  # runs that keep their picture; of a run before them what it was made with and its losses are kept
+N_PICTURES = 12  # the latest runs, which keep their pictures; an earlier one keeps its settings and its losses
 
 
 @dataclass(eq=False)
@@ -46,15 +46,15 @@ class Run:
         number: counts the runs, from 1.
         settings: its ``Settings``.
         sizes: (H, W) of each level, smallest first.
-        device: that it computes on, and the versions: a line.
+        device: a line that names the device it computes on and the versions.
         state: "waiting" for the run before it to stop, "running", "finished", "stopped" or "failed".
-        level: that the run is at, 0 is the smallest.
-        share_done: of the planned work, counted in pixels that the passes go over, 0 to 1.
-        losses: of each refined level so far, as in ``Result.losses``.
-        pixels: the latest picture, the first of a batch, (h, w, 3) of uint8 in the size of its level; of a run that is over
-            in the full size. None before the first.
+        level: the level that the run is at; 0 is the smallest.
+        share_done: how much of the planned work is done, counted in the pixels that the passes go over, 0 to 1.
+        losses: the losses of each refined level so far, as in ``Result.losses``.
+        pixels: the latest picture, the first of a batch, (h, w, 3) of uint8. It has the size of its level, and the full size
+            when the run is over. It is None before the first.
         error: mean absolute difference in the hole between the last picture and what the image holds there, in [0, 1].
-        message: in words, what there is to say: why nothing was refined, where the run was stopped, what went wrong.
+        message: a sentence on why nothing was refined, where the run was stopped, or what went wrong.
         details: the traceback of a run that failed.
         result: the ``Result`` of a run that has one, until the next run starts.
     """
@@ -135,21 +135,21 @@ class Run:
 class Runner:
     """Runs the method on one picture, one run at a time, in a thread beside the page's; a new run stops the one before.
 
-    Before the first run it measures the pace and makes the plain pass. The thread ends when there is nothing more to do.
+    Before the first run it measures the pace and makes the plain pass. Each job has a thread, which waits for the one before.
 
     Args:
         image, mask, model: as in ``multiscale_inpaint``.
-        on_change: called without arguments, in the thread that computes: when the runner is prepared, when a run begins,
-            after each iteration, when a run is over.
-        after: a ``Runner`` of another picture that is stopped, and waited for before anything is computed.
+        on_change: called without arguments in the thread that computes: when the runner is prepared, when a run begins,
+            after each iteration, and when a run is over.
+        after: a ``Runner`` of another picture. It is stopped, and nothing is computed before it has ended.
 
     Attributes:
-        device: that it computes on, and the versions: a line.
-        pace: seconds that an iteration takes for a pixel, by a measurement beforehand; None as long as there is none.
+        device: a line that names the device it computes on and the versions.
+        pace: seconds that an iteration takes for a pixel, as measured before the first run; None until then.
         runs: every run so far, the latest last. The ``N_PICTURES`` latest have their picture.
-        plain: the picture of one plain pass, (H, W, 3) of uint8, or None as long as it is not made.
-        plain_error: its mean absolute difference in the hole to what the image holds there, or None.
-        message, details: what went wrong before any run, as in ``Run``; else empty.
+        plain: the picture of one plain pass, (H, W, 3) of uint8; None until it is made.
+        plain_error: the mean absolute difference between it and the image in the hole, in [0, 1], or None.
+        message, details: what went wrong before any run, as in ``Run``. They are empty where nothing did.
     """
 
     def __init__(
@@ -230,7 +230,7 @@ class Runner:
             plain = multiscale_inpaint(self.image, self.mask, self.model, max(self.image.shape[-2:]), 0, progress=False).image
             self.plain_error, self.plain = self._error_of(plain), to_pixels(plain)
         except Exception as error:
-            self.message, self.details = sentence_of(error), traceback.format_exc()
+            self.message, self.details = told(error)
         self._on_change()
 
     def _error_of(self, inpainted):
@@ -258,7 +258,7 @@ class Runner:
             run.error = self._error_of(run.result.image)
             state = "stopped" if run.result.stopped else "finished"
         except Exception as error:
-            run.message, run.details = sentence_of(error), traceback.format_exc()
+            run.message, run.details = told(error)
             if run.pixels is not None:  # so far, in the full size; not by torch, which may lack memory
                 so_far = Image.fromarray(run.pixels).resize(
                     (self.image.shape[-1], self.image.shape[-2]), Image.Resampling.BILINEAR
@@ -277,7 +277,7 @@ RUNNERS: weakref.WeakSet[Runner] = weakref.WeakSet()
 
 @atexit.register
 def _stop_all():
-    """Ends what is computed when the process ends: torch would abort it from within."""
+    """Stops every run when the process ends. Otherwise torch would abort the process."""
     for runner in list(RUNNERS):
         runner.stop()
         runner.wait()
@@ -293,6 +293,6 @@ def measure_pace(image: Tensor, model: SplitNetwork) -> float:
     return min(step.seconds for step in steps[1:-1]) / side**2  # the first one warms up, the last has no gradient
 
 
-def sentence_of(error: Exception) -> str:
-    """Returns a sentence that names the kind of an error and what it says."""
-    return f"{type(error).__name__}: {error}"
+def told(error: Exception) -> tuple[str, str]:
+    """Returns what an error that was caught says, in a line that names its kind, and its traceback."""
+    return f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error))

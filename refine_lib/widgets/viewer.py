@@ -9,13 +9,13 @@ import traitlets
 from refine_lib.widgets.draw import cut, to_png
 
 HERE = Path(__file__).parent
-LONGEST_PX = 512  # the longest side that a picture is shown at, so none larger is sent
+LONGEST_PX = 512  # no picture is shown with a longer side, so none is sent
 
 
 class Viewer(anywidget.AnyWidget):
     """Shows two pictures of one scene, before and after, which may differ in size: a smaller one is enlarged on the page.
 
-    The page tells where the box has been moved; all else goes from here to the page.
+    The page tells where the box has been moved. Everything else goes from here to the page.
 
     Args:
         lock: a ``threading.RLock``, held by whoever calls a method.
