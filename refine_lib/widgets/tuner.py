@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 from IPython.core.getipython import get_ipython
 from ipywidgets import Widget
@@ -57,13 +57,9 @@ class Tuner(Panel):
 
     def __repr__(self):
         height, width = self._display.size
-        standard = asdict(Settings())
-        chosen = {
-            name: value
-            for name, value in asdict(self.settings).items()
-            if not (isinstance(value, str) and value == standard[name])
-        }
-        settings = ", ".join(f"{name}={value!r}" for name, value in chosen.items())  # a page shows 110 characters at most
+        usual = [row.default for row in fields(Settings) if isinstance(row.default, str)]
+        chosen = [f"{name}={value!r}" for name, value in asdict(self.settings).items() if value not in usual]
+        settings = ", ".join(chosen)  # a page shows 110 characters at most
         return f"Tuner({height} x {width} px, {self._runner.mask.mean().item():.1%} hole, {settings})"
 
     @property
