@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from refine_lib import LamaGenerator, erode
 from refine_lib.fast import products
 from refine_lib.fast.fused import _below_autograd
-from refine_lib.plots import plot_memory, plot_speed
 from refine_lib.workshop import benchmark
 from refine_lib.workshop.baseline import Baseline, _Absent
+from refine_lib.workshop.benchmark_plots import plot_memory, plot_speed
 
 # Stands for a checkout: its own modules by their names, a package that is not installed, CUDA by number, what they return.
 REFINEMENT = """

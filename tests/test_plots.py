@@ -8,6 +8,7 @@ import torch
 
 from refine_lib import multiscale_inpaint, plots, random_scenes, stroke_masks
 from refine_lib.photos.pixels import to_pixels
+from refine_lib.workshop.benchmark_plots import plot_training
 
 
 @pytest.fixture(autouse=True)
@@ -17,11 +18,11 @@ def without_a_screen():
     plt.close("all")
 
 
-def test_a_hole_is_coloured_and_nothing_else():
+def test_a_hole_is_colored_and_nothing_else():
     image, mask = random_scenes(32, seed=1), stroke_masks(32, seed=1)
     drawn = plots.show_picture(image, mask, "a scene").images[0].get_array()
     hole = mask[0, 0].numpy() > 0
-    assert (drawn[hole] == plots.HOLE_COLOUR).all()
+    assert (drawn[hole] == plots.HOLE_COLOR).all()
     assert np.array_equal(drawn[~hole], to_pixels(image)[~hole])
 
 
@@ -69,7 +70,7 @@ def test_the_cost_of_every_level_is_drawn(tiny):
 
 def test_the_curves_of_trainings_are_drawn(tmp_path):
     (tmp_path / "net.csv").write_text("steps,pictures,seconds,hole_l1,hole_l1_unseen\n1,2000,3,0.2,0.15\n2,4000,6,0.1,0.09\n")
-    ax = plots.plot_training({"a network": tmp_path / "net.csv"})
+    ax = plot_training({"a network": tmp_path / "net.csv"})
     assert ax.lines[0].get_xdata().tolist() == [2, 4] and ax.lines[0].get_ydata().tolist() == [0.15, 0.09]
     assert ax.get_legend().get_texts()[0].get_text() == "a network"
 

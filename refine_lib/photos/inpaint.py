@@ -143,9 +143,17 @@ def inpaint_photo(
     Warns:
         NothingToRefine: where there was nothing to refine.
         LeftOut: where the photo's EXIF data are damaged and were left out.
+
+    Example:
+        >>> from PIL import Image
+        >>> photo, mask = Image.new("RGB", (96, 64), "teal"), Image.new("L", (96, 64))
+        >>> mask.paste(255, (40, 20, 60, 40))
+        >>> done = inpaint_photo(photo, mask, network="mini-lama", smallest_scale=32, erosion=3, device="cpu", progress=False)
+        >>> done.image.size, done.windows, done.image.getpixel((0, 0)) == photo.getpixel((0, 0))
+        ((96, 64), [(0, 64, 0, 96)], True)
     """
     named = isinstance(network, (str, os.PathLike))
-    settings = settings_for(network if named else None)
+    settings: dict[str, Any] = dict(settings_for(network if named else None))
     settings |= {key: value for key, value in {"smallest_scale": smallest_scale, "lr": lr}.items() if value is not None}
     settings |= {"n_iters": n_iters, "erosion": erosion, "loss": loss, "optimizer": optimizer, "speed": speed}
     check_request(threshold, dilation, soft_edge, windows, context, callback=callback, **settings)

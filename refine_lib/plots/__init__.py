@@ -1,7 +1,7 @@
 """Pictures for a slide. Nothing here computes a result or shows a figure.
 
-Each function makes a figure, or takes ``ax=`` where it fills one axes, draws in the package's one style, and returns what it
-drew on.
+A function that fills one axes takes ``ax=``, and one that fills two takes ``axes=``. All others make a figure. Each draws in
+the package's one style and returns what it drew on.
 """
 
 from refine_lib.plots.curves import (
@@ -9,12 +9,9 @@ from refine_lib.plots.curves import (
     plot_descents,
     plot_loss_and_error,
     plot_losses,
-    plot_memory,
     plot_places,
     plot_set_distances,
     plot_spectra,
-    plot_speed,
-    plot_training,
 )
 from refine_lib.plots.pictures import (
     compare,
@@ -25,10 +22,10 @@ from refine_lib.plots.pictures import (
     show_row,
     zoom_on_hole,
 )
-from refine_lib.plots.style import HOLE_COLOUR, house_style, made_with
+from refine_lib.plots.style import HOLE_COLOR, house_style, made_with
 
 __all__ = [
-    "HOLE_COLOUR",
+    "HOLE_COLOR",
     "compare",
     "compare_rows",
     "house_style",
@@ -37,12 +34,9 @@ __all__ = [
     "plot_descents",
     "plot_loss_and_error",
     "plot_losses",
-    "plot_memory",
     "plot_places",
     "plot_set_distances",
     "plot_spectra",
-    "plot_speed",
-    "plot_training",
     "show_channels",
     "show_picture",
     "show_pyramid",

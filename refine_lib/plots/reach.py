@@ -5,10 +5,14 @@ could see follows from its kernels; what it makes use of is measured by gradient
 """
 
 import torch
+from torch import Tensor
+
+from refine_lib.networks.featuremap import Featuremap
+from refine_lib.networks.split import SplitNetwork
 
 
-def seen_by(model, image, mask, row, column):
-    """How much the prediction at one pixel depends on every known pixel of the picture.
+def seen_by(model: SplitNetwork, image: Tensor, mask: Tensor, row: int, column: int) -> Tensor:
+    """Returns how much the prediction at one pixel depends on every known pixel of the picture.
 
     Args:
         model: a ``SplitNetwork``.
@@ -16,19 +20,16 @@ def seen_by(model, image, mask, row, column):
         row, column: of the pixel, in pixels; most telling inside the hole.
 
     Returns:
-        (H, W): root mean square of the derivatives of the pixel's three colours by the image's; 0 in the hole.
+        (H, W): root mean square of the derivatives of the pixel's three colors by the image's; 0 in the hole.
     """
     image = image.detach().clone().requires_grad_()
     prediction = model(image, mask)
-    squares = 0
-    for colour in range(3):
-        (gradient,) = torch.autograd.grad(prediction[0, colour, row, column], image, retain_graph=colour < 2)
-        squares = squares + (gradient[0] ** 2).mean(0)
-    return (squares / 3).sqrt().detach()
+    gradients = [torch.autograd.grad(color, image, retain_graph=True)[0] for color in prediction[0, :, row, column]]
+    return torch.cat(gradients).pow(2).mean((0, 1)).sqrt()
 
 
-def reached_by(model, z, row, column, n_probes=4, seed=0):
-    """How much every pixel of the prediction changes with the featuremap at one place.
+def reached_by(model: SplitNetwork, z: Featuremap, row: int, column: int, n_probes: int = 4, seed: int = 0) -> Tensor:
+    """Returns how much every pixel of the prediction changes with the featuremap at one place.
 
     Args:
         model: a ``SplitNetwork``.
@@ -38,27 +39,26 @@ def reached_by(model, z, row, column, n_probes=4, seed=0):
         seed: of the directions.
 
     Returns:
-        (H, W): root mean square over colours and directions of the derivative of the prediction.
+        (H, W): root mean square over colors and directions of the derivative of the prediction.
     """
+    assert z.size is not None  # as front makes it
     height, width = z.size
     generator = torch.Generator().manual_seed(seed)
-    squares = 0
+    squares = []
     for _ in range(n_probes):
-        directions = []
-        for tensor in z:
-            direction = torch.zeros_like(tensor)
-            signs = torch.randint(2, (tensor.shape[1],), generator=generator) * 2.0 - 1
-            direction[0, :, row, column] = signs.to(tensor)
-            directions.append(direction)
-        _, change = torch.autograd.functional.jvp(lambda *tensors: model.rear(tensors), tuple(z), tuple(directions))
-        squares = squares + (change[0, :, :height, :width] ** 2).mean(0)
-    return (squares / n_probes).sqrt()
+        directions = [torch.zeros_like(tensor) for tensor in z]
+        for direction in directions:
+            signs = torch.randint(2, (direction.shape[1],), generator=generator) * 2.0 - 1
+            direction[0, :, row, column] = signs.to(direction)
+        _, (change,) = torch.autograd.functional.jvp(lambda *tensors: tuple(model.rear(tensors)), tuple(z), tuple(directions))
+        squares.append((change[:, :height, :width] ** 2).mean(0))
+    return torch.stack(squares).mean(0).sqrt()
 
 
-def side_of(influence, row, column, share=0.9):
-    """The side, in pixels, of the smallest square around a pixel that holds a share of the whole influence.
+def side_of(influence: Tensor, row: int, column: int, share: float = 0.9) -> int:
+    """Returns the side, in pixels, of the smallest square around a pixel that holds a share of the whole influence.
 
-    It may reach beyond the picture, where the pixel is near the border.
+    The square may reach beyond the picture where the pixel is near the border.
 
     Args:
         influence: (H, W), as ``seen_by`` and ``reached_by`` give it.
@@ -70,4 +70,4 @@ def side_of(influence, row, column, share=0.9):
     distance = torch.maximum(down, across).flatten()
     order = distance.argsort()
     held = influence.flatten()[order].cumsum(0)
-    return 2 * distance[order][(held >= share * held[-1] * (1 - 1e-6)).nonzero()[0, 0]].item() + 1
+    return 2 * int(distance[order][(held >= share * held[-1] * (1 - 1e-6)).nonzero()[0, 0]]) + 1

@@ -1,26 +1,31 @@
-"""The package's one style, and the line under a figure that says what it was made with."""
+"""The package's one style, the axes to draw on, and the line under a figure that says what it was made with."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import nn
 
 from refine_lib.device import describe
 
 STYLE = str(Path(__file__).with_name("refine.mplstyle"))
 RC = matplotlib.rc_params_from_file(STYLE, use_default_template=False)
-HOLE_COLOUR = np.array([235, 64, 120], dtype=np.uint8)  # found in few photos
-ZOOM_COLOUR = "#ffd400"
+HOLE_COLOR = np.array([235, 64, 120], dtype=np.uint8)  # found in few photos
+ZOOM_COLOR = "#ffd400"
 
 
 @contextmanager
-def house_style():
-    """The package's style, for the figures made inside.
+def house_style() -> Iterator[None]:
+    """Gives the package's style to the figures that are made inside.
 
-    A notebook's first figure turns interactive drawing on, a setting that leaving the style would undo: no later figure
-    would be shown.
+    The first figure of a notebook turns interactive drawing on. Leaving the style would turn it off again, and no later
+    figure would be shown. So the setting is kept.
     """
     with plt.style.context(STYLE):
         yield
@@ -28,10 +33,26 @@ def house_style():
     matplotlib.interactive(interactive)
 
 
-def dress(ax):
-    """The package's style for the axes of a ``Figure`` that pyplot does not know: no global setting is touched.
+@contextmanager
+def drawn_on(axes: Any, caption: str = "", shape=(1, 1), figsize=(6, 3.2), **options) -> Iterator[Any]:
+    """Gives the axes to draw on, in the package's style, and writes the caption at the end.
 
-    So a thread may draw while another one does: see ``refine_lib.widgets.draw``.
+    Args:
+        axes: one axes or several; None makes a new figure.
+        caption: a line under the figure.
+        shape: rows and columns of a new figure.
+        figsize, options: of a new figure, as in ``plt.subplots``.
+    """
+    with house_style():
+        axes = plt.subplots(*shape, figsize=figsize, **{"layout": "constrained"} | options)[1] if axes is None else axes
+        yield axes
+        write_caption(np.ravel(axes)[0].figure, caption)
+
+
+def dress(ax: Axes) -> None:
+    """Gives the package's style to axes of a ``Figure`` that pyplot does not know.
+
+    It touches no global setting, so one thread may draw while another one does (``refine_lib.widgets.draw``).
     """
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(True, color=RC["grid.color"], linewidth=RC["grid.linewidth"])
@@ -39,12 +60,13 @@ def dress(ax):
     ax.tick_params(labelsize=RC["font.size"] - 1)
 
 
-def made_with(model, **settings):
-    """A line for a figure's caption: settings, device and versions."""
-    weights = next(model.parameters())
-    return ", ".join([*(f"{name} {value}" for name, value in settings.items()), describe(weights.device)])
+def made_with(model: nn.Module, **settings) -> str:
+    """Returns a line for a figure's caption: settings, device and versions."""
+    device = next(model.parameters()).device
+    return ", ".join([*(f"{name} {value}" for name, value in settings.items()), describe(device)])
 
 
-def write_caption(figure, caption):
+def write_caption(figure: Figure, caption: str) -> None:
+    """Writes a small gray line under a figure, unless the line is empty."""
     if caption:
         figure.supxlabel(caption, x=0.01, ha="left", fontsize=7.5, color="#666666")

@@ -1,7 +1,8 @@
 """A panel to tune the method with, and a painter for its hole, in JupyterLab and on a page of its own."""
 
+from refine_lib.widgets.controls import Settings
 from refine_lib.widgets.painter import MaskPainter
-from refine_lib.widgets.runs import Run, Runner, Settings
+from refine_lib.widgets.runs import Run, Runner
 from refine_lib.widgets.tuner import Tuner
 
 __all__ = ["MaskPainter", "Run", "Runner", "Settings", "Tuner"]

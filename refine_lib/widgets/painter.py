@@ -2,24 +2,27 @@
 
 import io
 import threading
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import anywidget
 import traitlets
-from ipywidgets import HTML, Button, Dropdown, HBox, IntSlider, Text, ToggleButtons, VBox
+from ipywidgets import HTML, Button, Dropdown, HBox, IntSlider, Text, ToggleButtons
+from torch import Tensor
 
 from refine_lib.checks import check_image, check_image_and_mask
 from refine_lib.photos.pixels import BUILT_IN, load_mask, load_photo, to_pixels
 from refine_lib.scenes import random_scenes
-from refine_lib.widgets.controls import ROW
+from refine_lib.widgets.controls import ROW, quietly
 from refine_lib.widgets.draw import to_png
-from refine_lib.widgets.painting import SHOWN_SIDE, Painting
-from refine_lib.widgets.shown import shown
+from refine_lib.widgets.painting import SHOWN_SIDE_PX, Painting
+from refine_lib.widgets.panel import Panel
 from refine_lib.widgets.viewer import HERE
 
-LARGEST_FILE = 200 * 2**20  # bytes
+LARGEST_FILE_BYTES = 200 * 2**20
 TOOLS = ("paint", "erase", "rectangle", "erase a rectangle")
-SCENES = {f"drawn scene {seed}": seed for seed in range(6)}
+SCENES: dict[Any, int] = {f"drawn scene {seed}": seed for seed in range(6)}
 
 
 class Canvas(anywidget.AnyWidget):
@@ -33,10 +36,10 @@ class Canvas(anywidget.AnyWidget):
     width = traitlets.Float(20.0).tag(sync=True)  # of the brush, in pixels of the picture
     rectangle = traitlets.Bool(False).tag(sync=True)
     erases = traitlets.Bool(False).tag(sync=True)
-    largest_file = traitlets.Int(LARGEST_FILE).tag(sync=True)
+    largest_file = traitlets.Int(LARGEST_FILE_BYTES).tag(sync=True)
 
 
-class MaskPainter(VBox):
+class MaskPainter(Panel):
     """A picture on a page, and a hole that is painted on it with mouse, pen or finger.
 
     A stroke is painted at the picture's own size; what the page is sent has at most 1024 px a side and one bit a pixel.
@@ -53,10 +56,11 @@ class MaskPainter(VBox):
         TypeError, ValueError: where an argument is not as above.
     """
 
-    def __init__(self, image, mask=None):
-        self._tuner, self._parts, self._lock = None, {}, threading.RLock()
-        self.canvas = Canvas()
-        self.controls = controls = SimpleNamespace(
+    image: Tensor
+
+    def __init__(self, image: Tensor, mask: Tensor | None = None):
+        self.canvas, self._parts = Canvas(), {}
+        controls = SimpleNamespace(
             picture=Dropdown(options=["", *SCENES, *BUILT_IN], description="picture"),
             path=Text(placeholder="or the path of a photo, of any size", continuous_update=False, layout={"width": "320px"}),
             tool=ToggleButtons(options=TOOLS, style={"button_width": "auto"}, layout={"width": "auto"}),
@@ -68,45 +72,48 @@ class MaskPainter(VBox):
             message=HTML().add_class("refine-problem"),
             are_filled=False,
         )
-        rows = [(controls.picture, controls.path), (controls.tool, controls.width)]
         changes = (controls.undo, controls.clear, controls.invert, controls.use)
-        rows = [HBox(row, layout=ROW) for row in (*rows, changes)]
-        super().__init__([*rows[:2], self.canvas, rows[2], controls.message])
+        rows = ((controls.picture, controls.path), (controls.tool, controls.width), changes)
+        picture, brush, below = (HBox(row, layout=ROW) for row in rows)
+        super().__init__(controls, [picture, brush, self.canvas, below, controls.message], threading.RLock())
         self.add_class("refine-mask-painter")
         self._take(image, mask)
-        self._connect()
+        self.canvas.on_msg(self._from_page)
+        self._connect({controls.tool: self._choose_tool, controls.width: self._choose_tool, controls.use: self._use})
+        self._connect(
+            {chosen: lambda chosen=chosen: self._choose(chosen.value) for chosen in (controls.picture, controls.path)}
+        )
+        self._connect({getattr(controls, what): lambda what=what: self._change(what) for what in ("undo", "clear", "invert")})
 
     def __repr__(self):
         height, width = self.image.shape[-2:]
         return f"MaskPainter({height} x {width} px, {self.mask.mean().item():.1%} hole)"
 
     @property
-    def mask(self):
+    def mask(self) -> Tensor:
         return self._painting.mask.to(self.image)
 
     @mask.setter
-    def mask(self, mask):
+    def mask(self, mask: Tensor) -> None:
         check_image_and_mask(self.image, mask)
         self._change("load", mask)
 
-    def load(self, name_or_path):
+    def load(self, name_or_path: str | Path | io.BytesIO) -> None:
         """Takes another picture, ``"drawn scene 0"`` or what ``load_photo`` takes; its hole is empty, its dtype as before.
 
         Raises:
             FileNotFoundError, ValueError: as ``load_photo``.
         """
-        seed = SCENES.get(name_or_path) if isinstance(name_or_path, str) else None
-        found = load_photo(name_or_path) if seed is None else random_scenes(256, seed=seed)
-        self._take(found.to(self.image))
-        self.controls.are_filled = True
-        self.controls.picture.value = name_or_path if name_or_path in self.controls.picture.options else ""
-        self.controls.path.value = ""
-        self.controls.are_filled = False
+        drawn = name_or_path in SCENES
+        self._take((random_scenes(256, seed=SCENES[name_or_path]) if drawn else load_photo(name_or_path)).to(self.image))
+        with quietly(self.controls):
+            self.controls.picture.value = name_or_path if name_or_path in self.controls.picture.options else ""
+            self.controls.path.value = ""
 
-    def feed(self, tuner):
+    def feed(self, tuner: Any) -> None:
         """Shows a button that hands the picture and its hole to a ``Tuner``, in the place of the one before."""
-        self._tuner = tuner
         self.controls.use.layout.display = None
+        self._tuner = tuner
 
     def _take(self, image, mask=None):
         check_image(image)
@@ -124,7 +131,7 @@ class MaskPainter(VBox):
             slider.value = min(height, width) // 12
             with self.canvas.hold_sync():
                 self.canvas.size, self.canvas.width = [height, width], slider.value
-                self.canvas.picture = to_png(to_pixels(image), SHOWN_SIDE)
+                self.canvas.picture = to_png(to_pixels(image), SHOWN_SIDE_PX)
                 self.canvas.hole = self._painting.to_png()
 
     def _change(self, what, *arguments):
@@ -132,40 +139,30 @@ class MaskPainter(VBox):
             getattr(self._painting, what)(*arguments)
             self.canvas.hole = self._painting.to_png()
 
-    # What the page does.
-
-    @shown
-    def _choose_tool(self, _):
+    def _choose_tool(self):
         tool = self.controls.tool.value
         with self.canvas.hold_sync():
             self.canvas.rectangle, self.canvas.erases = tool.endswith("rectangle"), tool.startswith("erase")
             self.canvas.width = self.controls.width.value
 
-    @shown
-    def _press(self, button):
-        self._change(button.description.lower())
+    def _choose(self, name_or_path):
+        if name_or_path:
+            self.controls.message.value = ""
+            self.load(name_or_path.strip())
 
-    @shown
-    def _press_use(self, _):
+    def _use(self):
         self.controls.message.value = ""
         if not self.mask.any():
             raise ValueError("the hole is empty; expected at least one stroke")
         self._tuner.set_picture(self.image, self.mask)
 
-    @shown
-    def _choose_picture(self, change):
-        if change["new"]:
-            self.controls.message.value = ""
-            self.load(change["new"].strip())
-
     def _from_page(self, _, message, buffers):
         if "points" in message:
-            self._draw(message)
+            self._shown(self._draw, message)
             self.canvas.send({"painted": True})  # the page takes away what it has drawn itself, whatever came of it
         elif "file" in message:
-            self._receive(message, bytes(buffers[0]))
+            self._shown(self._receive, message, bytes(buffers[0]))
 
-    @shown
     def _draw(self, stroke):
         if stroke["size"] != self.canvas.size:
             return  # of the picture before
@@ -174,13 +171,12 @@ class MaskPainter(VBox):
         else:
             self._change("stroke", stroke["points"], stroke["width"], stroke["erases"])
 
-    @shown
     def _receive(self, message, part):
         kind = message["kind"]
         parts = self._parts[kind] = [*(self._parts.get(kind, []) if message["part"] else []), part]
-        if sum(map(len, parts)) > LARGEST_FILE:
+        if sum(map(len, parts)) > LARGEST_FILE_BYTES:
             del self._parts[kind]
-            raise ValueError(f"{message['file']} has more than {LARGEST_FILE / 2**20:.0f} MB")
+            raise ValueError(f"{message['file']} has more than {LARGEST_FILE_BYTES / 2**20:.0f} MB")
         if message["part"] + 1 < message["parts"]:
             return
         file = io.BytesIO(b"".join(self._parts.pop(kind)))
@@ -192,14 +188,3 @@ class MaskPainter(VBox):
                 self._change("load", load_mask(file))
         except ValueError as error:
             raise ValueError(f"{message['file']}: {error}") from error
-
-    def _connect(self):
-        controls = self.controls
-        self.canvas.on_msg(self._from_page)
-        controls.tool.observe(self._choose_tool, "value")
-        controls.width.observe(self._choose_tool, "value")
-        controls.picture.observe(self._choose_picture, "value")
-        controls.path.observe(self._choose_picture, "value")
-        for button in (controls.undo, controls.clear, controls.invert):
-            button.on_click(self._press)
-        controls.use.on_click(self._press_use)

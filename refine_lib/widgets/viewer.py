@@ -9,13 +9,13 @@ import traitlets
 from refine_lib.widgets.draw import cut, to_png
 
 HERE = Path(__file__).parent
-LONGEST = 512  # px: the longest side that a picture is shown at, so none larger is sent
+LONGEST_PX = 512  # no picture is shown with a longer side, so none is sent
 
 
 class Viewer(anywidget.AnyWidget):
     """Shows two pictures of one scene, before and after, which may differ in size: a smaller one is enlarged on the page.
 
-    The page tells where the box has been moved; all else goes from here to the page.
+    The page tells where the box has been moved. Everything else goes from here to the page.
 
     Args:
         lock: a ``threading.RLock``, held by whoever calls a method.
@@ -35,51 +35,50 @@ class Viewer(anywidget.AnyWidget):
     def __init__(self, lock):
         super().__init__()
         self._lock = lock  # of all that is drawn in the panel: the page may ask while a run draws
-        self._pixels = {}
+        self._pixels: dict[str, np.ndarray] = {}
         self._size = (1, 1)
         self.on_msg(lambda widget, message, buffers: self._from_page(message))
 
-    def show(self, full_size, **pictures):
+    def show(self, full_size: tuple[int, int], **pictures: tuple[str, np.ndarray | None]) -> None:
         """Shows pictures.
 
         Args:
             full_size: (H, W) of the picture in full, in pixels.
-            before, after: its name, and (h, w, 3) of uint8 in this size or a smaller one; None leaves what is shown.
+            pictures: ``before`` and ``after``. Each has a name and pixels (h, w, 3) of uint8, in this size or a smaller one;
+                None leaves what is shown.
         """
         with self.hold_sync():  # one message
             self._size, self.aspect = full_size, full_size[1] / full_size[0]
-            pictures = {place: named for place, named in pictures.items() if named[1] is not None}
             for place, (name, pixels) in pictures.items():
-                self._pixels[place] = pixels
-                setattr(self, f"{place}_name", name)
-                setattr(self, place, to_png(pixels, LONGEST))
-            self._zoom(pictures)
+                if pixels is not None:
+                    self._pixels[place] = pixels
+                    setattr(self, f"{place}_name", name)
+                    setattr(self, place, to_png(pixels, LONGEST_PX))
+                    self._zoom(place)
 
-    def look_at(self, middle, side):
+    def look_at(self, middle: tuple[float, float], side: float) -> None:
         """Moves the box: a square of ``side`` pixels about the point ``middle``, (x, y) in pixels of the full picture."""
-        height, width = self._size
+        (height, width), (x, y) = self._size, middle
         side = min(side, height, width)
-        left, top = (
-            float(np.clip(at - side / 2, 0, length - side)) for at, length in zip(middle, (width, height), strict=True)
-        )
-        with self.hold_sync():
-            self.box = [left / width, top / height, side / width, side / height]
-            self._zoom(self._pixels)
+        left, top = (float(np.clip(at - side / 2, 0, length - side)) for at, length in ((x, width), (y, height)))
+        self._move_to([left / width, top / height, side / width, side / height])
 
-    def save(self, name, content):
+    def save(self, name: str, content: bytes) -> None:
         """Has the browser save bytes as a file of this name."""
         self.send({"download": name}, buffers=[content])
 
-    def _zoom(self, names):
-        height, width = self._size
-        size = tuple(
-            min(max(round(share * side), 1), LONGEST) for share, side in zip(self.box[2:], (width, height), strict=True)
-        )
-        for name in names:
-            setattr(self, f"{name}_zoom", cut(self._pixels[name], self.box, size))
+    def _move_to(self, box):
+        with self.hold_sync():
+            self.box = box
+            for place in self._pixels:
+                self._zoom(place)
+
+    def _zoom(self, place):
+        (height, width), (_, _, wide, tall) = self._size, self.box
+        size = tuple(np.clip([round(wide * width), round(tall * height)], 1, LONGEST_PX).tolist())
+        setattr(self, f"{place}_zoom", cut(self._pixels[place], self.box, size))
 
     def _from_page(self, message):
         if "box" in message:
             with self._lock:
-                self.box = [float(share) for share in message["box"]]
-                self._zoom(self._pixels)
+                self._move_to([float(share) for share in message["box"]])

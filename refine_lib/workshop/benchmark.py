@@ -468,7 +468,7 @@ def main():
     print(f"\n{args.network}, {args.n_iters} updates a level, seed {SEED}, {runs}, {rows[0].device}")
     print("\n".join(_findings(rows, machine, by_updates)))
     if args.figures:
-        from refine_lib.plots import plot_memory, plot_speed  # Matplotlib is slow to load
+        from refine_lib.workshop.benchmark_plots import plot_memory, plot_speed  # Matplotlib is slow to load
 
         for name, plot in (("speed", plot_speed), ("memory", plot_memory)):
             axes = plot(rows, caption=f"{args.network}, {args.n_iters} updates a level, seed {SEED}, {rows[0].device}")

@@ -1,0 +1,104 @@
+"""Curves of what the workshop measures: the cost of a run by its size, and the error while a network is trained."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
+
+from refine_lib.plots.curves import SIDE_BY_SIDE
+from refine_lib.plots.style import drawn_on
+
+CONTESTANTS = {  # who is drawn, in this order, and how it is called
+    "authors": "authors' code",
+    "exact": "network as it is",
+    "refine_lib": "refine_lib",
+    "polyak": "refine_lib, Polyak, a third of the updates",
+}
+
+
+def plot_speed(rows: Sequence[Any], axes: Sequence[Axes] | None = None, caption: str = "") -> tuple[Axes, Axes]:
+    """Draws what ``benchmark.measure`` found: seconds by size, and where those of ``refine_lib`` go.
+
+    Args:
+        rows: from ``benchmark.measure``, one a size.
+        axes: two of them.
+        caption: a line under the figure: what it was made with.
+
+    Returns:
+        The two axes.
+    """
+    sizes = [row.size for row in rows]
+    with drawn_on(axes, caption, **SIDE_BY_SIDE) as (left, right):
+        _against_size(left, sizes, [row.seconds for row in rows], "seconds", "A whole run")
+        left.plot(sizes, [row.floor for row in rows], color="0.5", linestyle=":", label="floor")
+        _legend_above(left)
+        below = np.zeros(len(rows))
+        for part in rows[0].parts:
+            share = np.array([100 * row.parts[part] / row.seconds["refine_lib"] for row in rows])
+            right.bar([f"{size}" for size in sizes], share, bottom=below, width=0.6, label=part)
+            below += share
+        right.set(xlabel="side of the picture in pixels", ylabel="% of the time", title="Where refine_lib's time goes")
+        right.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), reverse=True)
+    return left, right
+
+
+def plot_memory(rows: Sequence[Any], ax: Axes | None = None, caption: str = "") -> Axes:
+    """Draws the most memory that a run takes beyond what was held before it, by the picture's size.
+
+    Args:
+        rows: from ``benchmark.measure``, one a size.
+        caption: a line under the figure: what it was made with.
+
+    Returns:
+        The axes.
+    """
+    with drawn_on(ax, caption) as axes:
+        costs = [{who: cost / 2**20 for who, cost in row.peak_memory.items()} for row in rows]
+        _against_size(axes, [row.size for row in rows], costs, "MB", "The most memory that a run takes")
+        _legend_above(axes)
+    return axes
+
+
+def plot_training(logs: Mapping[str, str | Path], ax: Axes | None = None, caption: str = "") -> Axes:
+    """Draws how the error in the hole fell while networks were trained: on unseen pictures, with the averaged weights.
+
+    Args:
+        logs: from a network's name to the ``.csv`` that its training wrote.
+        caption: a line under the figure: what it was made with.
+
+    Returns:
+        The axes.
+    """
+    with drawn_on(ax, caption) as axes:
+        for name, path in logs.items():
+            log = np.genfromtxt(path, delimiter=",", names=True)
+            axes.plot(log["pictures"] / 1000, log["hole_l1_unseen"], label=name)
+        axes.set(xlabel="pictures seen, in thousands", ylabel="mean absolute error in the hole", yscale="log")
+        axes.set_yticks(ticks := [0.06, 0.08, 0.1, 0.15, 0.2], [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_title("Training: error on 64 unseen pictures, at the training size")
+        axes.legend()
+    return axes
+
+
+def _against_size(ax: Axes, sizes: Sequence[int], costs: Sequence[Mapping[str, float]], what: str, title: str) -> None:
+    """Draws a line for each contestant over the picture's side, both scales logarithmic."""
+    for who, label in CONTESTANTS.items():
+        points = [(size, cost[who]) for size, cost in zip(sizes, costs, strict=True) if who in cost]
+        if points:
+            ax.plot(*zip(*points, strict=True), marker="o", label=label)
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.set_xticks(sizes, [f"{size}" for size in sizes])
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.minorticks_off()
+    ax.set(xlabel="side of the picture in pixels", ylabel=what, title=title)
+
+
+def _legend_above(ax: Axes) -> None:
+    ax.set_ylim(top=10 * ax.get_ylim()[1])
+    ax.legend(fontsize="small", loc="upper left")
