@@ -1,47 +1,74 @@
-"""What networks whose weights are frozen are made with: without batch norms, and with a gradient of their own."""
+"""What networks with frozen weights are made of: layers with a gradient of their own, which needs nothing of what they saw."""
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-
-class Frozen(nn.Module):
-    """A module whose tensors and modules stay what they are, and so are plain attributes as well: a module looks up its own
-    ones in half a microsecond each, and a small picture's refinement does little but such things."""
-
-    def at_hand(self):
-        """To be called when all of them are there."""
-        self.__dict__.update(self._buffers | self._modules)
-
-    def _apply(self, function, recurse=True):
-        super()._apply(function, recurse)
-        self.at_hand()
-        return self
+NUMBERS_AT_A_TIME = 2**18  # for torch makes numbers of 4 bytes of the bytes that it multiplies by
 
 
-@torch.no_grad()
-def factor_and_shift(norm):
-    """What a batch norm multiplies and adds in eval mode, in float64, on the CPU: the variances of published weights reach
-    millions, and not every device has float64."""
-    weight, bias, mean, variance = (t.cpu().double() for t in (norm.weight, norm.bias, norm.running_mean, norm.running_var))
-    factor = weight / (variance + norm.eps).sqrt()
-    return factor, bias - mean * factor
+class Convolution(nn.Module):
+    """A convolution, and its transpose, which takes the gradient the other way.
+
+    Args:
+        weight: (C', C, K, L).
+        bias: (C',).
+        precision: of what is computed, e.g. ``torch.bfloat16``; None is that of the weight.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, precision: torch.dtype | None = None):
+        super().__init__()
+        self.register_buffer("weight", _frozen(weight, precision), persistent=False)
+        self.register_buffer("bias", bias.detach().to(self.weight.dtype), persistent=False)
+
+    def forward(self, x: torch.Tensor, padding: int = 0, stride: int = 1) -> torch.Tensor:
+        """(B, C, H, W) -> (B, C', H', W'); the padding is of zeros."""
+        return F.conv2d(x, self.weight, self.bias, stride, padding)
+
+    def back(self, x: torch.Tensor, padding: int = 0) -> torch.Tensor:
+        """The transpose of ``forward`` with stride 1, without the bias: (B, C', H', W') -> (B, C, H, W)."""
+        return F.conv_transpose2d(x, self.weight, padding=padding)
 
 
-@torch.no_grad()
-def without_norm(weight, factor, shift, dtype):
-    """The weight and the bias of a convolution that does what one did with a batch norm behind it; of a 1x1 one a matrix."""
-    folded = weight.cpu().double() * factor.view(-1, *[1] * (weight.ndim - 1))
-    folded = folded.flatten(1) if folded.shape[2:] == (1, 1) else folded
-    return tuple(t.to(dtype=dtype, device=weight.device) for t in (folded, shift))
+class Enlarging(nn.Module):
+    """A transposed convolution and a ReLU; ``back`` takes the gradient from between the two to the input.
+
+    Args:
+        transposed: an ``nn.ConvTranspose2d`` with a bias; its weights are copied.
+        precision: as in ``Convolution``.
+    """
+
+    def __init__(self, transposed: nn.ConvTranspose2d, precision: torch.dtype | None = None):
+        super().__init__()
+        self.register_buffer("weight", _frozen(transposed.weight, precision), persistent=False)
+        bias = None if transposed.bias is None else transposed.bias.detach().to(self.weight.dtype)
+        self.register_buffer("bias", bias, persistent=False)
+        self.stride, self.padding, self.output_padding = transposed.stride, transposed.padding, transposed.output_padding
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, C', H', W')."""
+        return F.conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding).relu_()
+
+    def back(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C', H', W') -> (B, C, H, W)."""
+        return F.conv2d(x, self.weight, None, self.stride, self.padding)
 
 
-def places(x):
-    """What tells where a ReLU let through, from what it gave: a byte for each number; of numbers in two bytes themselves."""
-    return x if x.element_size() == 2 else x.bool()  # of what is 0 or more this is > 0, in a fifth of the time
+def _frozen(weight, precision):
+    return weight.detach().to(precision or weight.dtype, memory_format=torch.channels_last)
 
 
-def where(x, passed):
-    """x where a ReLU let through, as ``places`` tells, else 0."""
-    if passed.dtype == torch.bool:
-        return x * passed.view(torch.int8)  # a byte multiplies several times faster than a bool does on a CPU
-    return torch.ops.aten.threshold_backward(x.to(passed.dtype), passed, 0)
+def places(x: torch.Tensor) -> torch.Tensor:
+    """Where a ReLU let through, from what it gave: a byte for each number, or the given tensor where its numbers have 2 bytes."""
+    return x if x.element_size() == 2 else x.bool()  # what is 0 or more becomes bool in a fifth of the time of x > 0
+
+
+def where(x: torch.Tensor, passed: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """x where a ReLU let through, as ``places`` tells, else 0. It is written to ``out``, which may be x, if that is given."""
+    if passed.dtype != torch.bool:
+        return torch.ops.aten.threshold_backward(x.to(passed.dtype), passed, 0)
+    out = torch.empty_like(x) if out is None else out
+    n_rows = -(-NUMBERS_AT_A_TIME * x.shape[2] // x.numel())
+    for part, through, to in zip(*(t.split(n_rows, dim=2) for t in (x, passed, out)), strict=True):
+        torch.mul(part, through.view(torch.int8), out=to)  # on a CPU by a byte is several times faster than by a bool
+    return out

@@ -16,8 +16,7 @@ from refine_lib.networks.featuremap import as_leaves
 
 SIDES = (128, 256)  # px, of the pictures that are measured
 PICTURES = 8  # numbers a pixel: the pyramid's pictures and masks, and the results
-SCATTERED = 1.9  # what glibc's heap takes beside what is in use, where freed memory is kept for what comes next
-AT_ONCE = 1.07  # the same where freed memory goes back to the system at once (measured: 0.9 to 1.06 of the prediction)
+HELD_PER_BYTE = 1.2  # bytes that a process holds for each byte of its tensors
 
 
 @dataclass(frozen=True)
