@@ -81,7 +81,7 @@ def test_what_is_looked_for_leaves_the_random_numbers_alone():
 def test_torch_still_has_the_product_that_it_does_not_document():
     if torch.backends.mkldnn.is_available():
         assert product_of_onednn() is not None, (
-            "torch.ops.mkldnn._linear_pointwise is gone, or takes other arguments. Results stay right, for products.py then takes"
-            " torch's own product. Look for the name by which torch/_inductor/mkldnn_lowerings.py now calls oneDNN's product;"
-            " if there is none, delete product_of_onednn and measure anew with refine_lib.workshop.benchmark"
+            "torch.ops.mkldnn._linear_pointwise is gone, or takes other arguments. Results stay right, for products.py then"
+            " takes torch's own product. Look for the name by which torch/_inductor/mkldnn_lowerings.py now calls oneDNN's"
+            " product; if there is none, delete product_of_onednn and measure anew with refine_lib.workshop.benchmark"
         )

@@ -59,7 +59,7 @@ def _frozen(weight, precision):
 
 
 def places(x: torch.Tensor) -> torch.Tensor:
-    """Where a ReLU let through, from what it gave: a byte for each number, or the given tensor where its numbers have 2 bytes."""
+    """Where a ReLU let through, from what it gave: a byte for each number; numbers of 2 bytes are given back as they are."""
     return x if x.element_size() == 2 else x.bool()  # what is 0 or more becomes bool in a fifth of the time of x > 0
 
 

@@ -3,8 +3,8 @@
 The weights are frozen, so the gradient goes to the featuremap alone and needs nothing of what the convolutions saw; all that is
 not linear are ReLUs, so all that it needs are the places where they let through, a byte for each number.
 
-The last convolution, of a few channels at full size, is slow on a CPU for having so few; with each 2 x 2 pixels taken as one of
-four times the channels it is the same sum in less than half of the time.
+The last convolution gives few channels at full size, which is slow on a CPU. A convolution that gives each 2 x 2 pixels as one
+of four times the channels is the same sum in less than half of the time.
 """
 
 import copy

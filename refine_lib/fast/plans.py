@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from refine_lib.fast.memory import HELD_PER_BYTE, available_memory, bytes_per_pixel, in_words
-from refine_lib.fast.speed import Plan, checkpointed, dealt_out, is_list_of_layers, sped_up
+from refine_lib.fast.speed import checkpointed, dealt_out, is_list_of_layers, sped_up
 from refine_lib.networks.probe import device_of
 
 SMALL_PX = 512 * 512  # pictures of at most so many pixels are not measured ...
@@ -43,7 +43,8 @@ class Plans:
         self.device: torch.device = device_of(model, image.device)
         self.note = ""
         self._may_change = speed != "exact"
-        self._left: list[int] | None = None  # in how many segments the next plans compute; None until one is asked for
+        self._unsegmented = self.model
+        self._left: list[int] | None = None  # numbers of segments of the plans that come next; None until one is asked for
         if self._may_change and self.device.type in ("cpu", "cuda") and mask.any():
             self._pick(mask)
 
@@ -67,11 +68,10 @@ class Plans:
         """Takes the next plan; False where there is none."""
         if self._left is None:
             self._left = numbers_of_segments(self.model) if self._may_change else []
-            self._whole = self.model
         if not self._left:
             return False
         n_segments = self._left.pop(0)
-        self.model, self.plan = checkpointed(self._whole, n_segments), replace(self.plan, segments=n_segments)
+        self.model, self.plan = checkpointed(self._unsegmented, n_segments), replace(self.plan, segments=n_segments)
         return True
 
     def run(self, compute: Callable[..., Any], *tensors: torch.Tensor, **settings) -> Any:

@@ -16,8 +16,7 @@ def peak_memory(device: torch.device | str) -> int:
 
     0 where the system cannot tell (a CPU process on Windows).
     """
-    device = torch.device(device)
-    if device.type == "cuda":
+    if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if STATUS.is_file():  # Linux, whose getrusage may tell the peak of the parent process
         peak = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
@@ -46,7 +45,7 @@ def release_idle_threads() -> None:
 @functools.cache
 def _openmp():
     """The GNU OpenMP that torch brings along, or None."""
-    for path in (Path(torch.__file__).parent / "lib").glob("libgomp*.so*"):
+    for path in (Path(str(torch.__file__)).parent / "lib").glob("libgomp*.so*"):
         library = ctypes.CDLL(str(path))
         return library if hasattr(library, "omp_pause_resource_all") else None
     return None

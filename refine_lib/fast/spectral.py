@@ -3,8 +3,8 @@
 A 1x1 convolution to half of the channels; a Fourier unit, which is added to what it saw; and a 1x1 convolution back to all.
 
 Without its ReLU a Fourier unit is its own mirror image. torch's ``irfft2`` is the transpose of ``rfft2`` but for a factor of 2
-in all columns except the first and (for an even width) the last. A 1x1 convolution mixes channels within a column, so on the way
-back the factor meets its inverse. The gradient therefore takes the forward's path with the weights transposed.
+in all columns except the first and (for an even width) the last. A 1x1 convolution mixes channels within a column. So on the
+way back the factor meets its inverse. The gradient therefore takes the forward's path with the weights transposed.
 """
 
 import torch

@@ -110,7 +110,7 @@ def _agree(model, faster, precision):
     return (found - wanted).abs().max() / wanted.abs().max().clamp(min=1) <= tolerance
 
 
-def is_list_of_layers(model):
+def is_list_of_layers(model) -> bool:
     """Whether a split network is a list of layers, which the wrappers can change."""
     return isinstance(model, SplitNetwork) and not isinstance(model, NamedSplitNetwork)
 
@@ -144,14 +144,15 @@ def fused(model: SplitNetwork, precision: torch.dtype | None = None) -> SplitNet
     layers = list(model.layers[: model.at])
     decoder = FusedDecoder.begins_at(model.layers, first=model.at)
     for can_be_fused, run in groupby(model.layers[model.at : decoder], FusedBlocks.can_hold):
-        layers += [FusedBlocks(run, precision)] if can_be_fused else run
+        found = list(run)
+        layers += [FusedBlocks(found, precision)] if can_be_fused else found
     if decoder is not None:
         layers.append(FusedDecoder(model.layers[decoder:], precision))
     is_fused = any(isinstance(layer, FusedBlocks | FusedDecoder) for layer in layers)
     return _with_layers(model, layers) if is_fused else model
 
 
-def in_precision(model, precision=torch.bfloat16):
+def in_precision(model: SplitNetwork, precision: torch.dtype = torch.bfloat16) -> SplitNetwork:
     """The network with its convolutions in half the bits, and all else, Fourier transforms too, in float32.
 
     The answer is not quite the same: bfloat16 has 8 bits for what float32 has 24.
@@ -176,10 +177,10 @@ def in_precision(model, precision=torch.bfloat16):
 
 # Pixels before and behind a hole for which the decoder's cells of 8 px are needed. 4 of them are wanted, for the loss sees 3 px
 # beyond the hole; the head sees 3 more; and at the far end, where cells are missing, the enlarging goes wrong in the last 7.
-BEFORE, BEHIND = 4 + 3, 4 + 3 + 7
+BEFORE_PX, BEHIND_PX = 4 + 3, 4 + 3 + 7
 
 
-def around_hole(model):
+def around_hole(model: SplitNetwork) -> SplitNetwork:
     """LaMa with a decoder that works around the hole alone: what is far from it never enters the loss nor the picture.
 
     The prediction is the same in the hole and 4 px around it; elsewhere it is 0.
@@ -214,13 +215,13 @@ def _join_of(model):
 class AroundHole(SplitNetwork):
     """See ``around_hole``; ``join`` is the index of the layer that makes one featuremap, behind which the decoder begins."""
 
-    join = None
+    join: int
 
     def front(self, image, mask):
         z = super().front(image, mask)
         cell = LamaGenerator.multiple
         parts = bounding_box(mask)
-        z.box = tuple(slice(max((part.start - BEFORE) // cell, 0), -(-(part.stop + BEHIND) // cell)) for part in parts)
+        z.box = tuple(slice(max((part.start - BEFORE_PX) // cell, 0), -(-(part.stop + BEHIND_PX) // cell)) for part in parts)
         return z
 
     def rear(self, z):
@@ -235,7 +236,7 @@ class AroundHole(SplitNetwork):
         return whole if z.size is None and self.value_range == (0, 1) else self._as_picture(whole, z.size)
 
 
-def checkpointed(model, n_segments):
+def checkpointed(model: SplitNetwork, n_segments: int) -> SplitNetwork:
     """The network with its rear in segments, of which only the ends are kept for the gradient; the rest is computed again.
 
     The answer is the same, bit for bit. What is in segments is run twice in an iteration; memory falls towards that of one of
@@ -266,7 +267,7 @@ def checkpointed(model, n_segments):
     return changed
 
 
-def dealt_out(model):
+def dealt_out(model: SplitNetwork) -> list[nn.Module]:
     """The layers behind the cut that ``checkpointed`` puts into segments; fused blocks count as what they are made of."""
     start, stop = _dealt(model)
     layers = model.layers[start:stop]
@@ -283,5 +284,5 @@ def _dealt(model):
 class Segment(nn.Sequential):
     """Layers that are computed again when their gradient is asked for, in place of keeping what they computed."""
 
-    def forward(self, x):
-        return checkpoint(super().forward, x, use_reentrant=False, preserve_rng_state=False)
+    def forward(self, input):
+        return checkpoint(super().forward, input, use_reentrant=False, preserve_rng_state=False)
