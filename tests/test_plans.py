@@ -32,6 +32,12 @@ def test_tensors_are_counted_from_their_making_to_their_end():
         assert (tensors.held, tensors.peak) == (4000, 8000)
 
 
+def test_torch_still_has_the_private_name_that_memory_is_counted_by():
+    assert hasattr(torch.zeros(1).untyped_storage(), "_cdata"), (
+        "a storage's _cdata is gone: memory.py tells storages apart by it. data_ptr() does so too, but for those of 0 bytes"
+    )
+
+
 MEASURE = r"""
 import re, sys
 from pathlib import Path
