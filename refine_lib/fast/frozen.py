@@ -7,19 +7,29 @@ from torch import nn
 NUMBERS_AT_A_TIME = 2**18  # for torch makes numbers of 4 bytes of the bytes that it multiplies by
 
 
-class Convolution(nn.Module):
-    """A convolution, and its transpose, which takes the gradient the other way.
+class Frozen(nn.Module):
+    """Holds a weight and a bias that stay as they are.
 
     Args:
-        weight: (C', C, K, L).
-        bias: (C',).
+        weight: as the subclass says.
+        bias: (C',), or None.
         precision: of what is computed, e.g. ``torch.bfloat16``; None is that of the weight.
     """
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, precision: torch.dtype | None = None):
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None, precision: torch.dtype | None = None):
         super().__init__()
-        self.register_buffer("weight", _frozen(weight, precision), persistent=False)
-        self.register_buffer("bias", bias.detach().to(self.weight.dtype), persistent=False)
+        precision = precision or weight.dtype
+        memory_format = torch.channels_last if weight.ndim == 4 else torch.preserve_format
+        weight = weight.detach().to(precision, memory_format=memory_format)
+        self.register_buffer("weight", weight, persistent=False)
+        self.register_buffer("bias", None if bias is None else bias.detach().to(precision), persistent=False)
+
+
+class Convolution(Frozen):
+    """A convolution, and its transpose, which takes the gradient the other way; its weight is (C', C, K, L)."""
 
     def forward(self, x: torch.Tensor, padding: int = 0, stride: int = 1) -> torch.Tensor:
         """(B, C, H, W) -> (B, C', H', W'); the padding is of zeros."""
@@ -30,19 +40,16 @@ class Convolution(nn.Module):
         return F.conv_transpose2d(x, self.weight, padding=padding)
 
 
-class Enlarging(nn.Module):
+class Enlarging(Frozen):
     """A transposed convolution and a ReLU; ``back`` takes the gradient from between the two to the input.
 
     Args:
-        transposed: an ``nn.ConvTranspose2d`` with a bias; its weights are copied.
-        precision: as in ``Convolution``.
+        transposed: its weights are copied.
+        precision: as in ``Frozen``.
     """
 
     def __init__(self, transposed: nn.ConvTranspose2d, precision: torch.dtype | None = None):
-        super().__init__()
-        self.register_buffer("weight", _frozen(transposed.weight, precision), persistent=False)
-        bias = None if transposed.bias is None else transposed.bias.detach().to(self.weight.dtype)
-        self.register_buffer("bias", bias, persistent=False)
+        super().__init__(transposed.weight, transposed.bias, precision)
         self.stride, self.padding, self.output_padding = transposed.stride, transposed.padding, transposed.output_padding
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -52,10 +59,6 @@ class Enlarging(nn.Module):
     def back(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C', H', W') -> (B, C, H, W)."""
         return F.conv2d(x, self.weight, None, self.stride, self.padding)
-
-
-def _frozen(weight, precision):
-    return weight.detach().to(precision or weight.dtype, memory_format=torch.channels_last)
 
 
 def places(x: torch.Tensor) -> torch.Tensor:

@@ -9,26 +9,24 @@ import functools
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+
+from refine_lib.fast.frozen import Frozen
 
 LARGE_NUMBERS_PER_MAP = 2**15  # from which oneDNN's products in float32 pay
 
 
-class Product(nn.Module):
+class Product(Frozen):
     """A 1x1 convolution, and its transpose, as products of matrices: these take maps in either memory format without a copy.
 
     Args:
         weight: (C', C).
         bias: (C',).
-        precision: of what is computed, e.g. ``torch.bfloat16``; None is the type of the weight, in which all results are.
+        precision: as in ``Frozen``; results have the type of the weight that is given.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None, precision: torch.dtype | None = None):
-        super().__init__()
+        super().__init__(weight, bias, precision)
         self.wide = weight.dtype
-        self.register_buffer("weight", weight.to(precision or weight.dtype), persistent=False)
-        bias = None if bias is None else bias.detach().to(self.weight.dtype)
-        self.register_buffer("bias", bias, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) of any memory format and type -> (B, C', H, W), contiguous."""
