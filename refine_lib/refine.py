@@ -111,7 +111,6 @@ def multiscale_inpaint(
         recorder.stopped = True
     finally:
         recorder.close()
-        plans.close()
 
     if recorder.stopped:  # what there is, enlarged where the run did not reach the full size
         inpainted = resize(recorder.latest(), image.shape[-2:])
@@ -121,7 +120,7 @@ def multiscale_inpaint(
         levels=levels,
         steps=recorder.steps,
         n_levels=len(pyramid),
-        speed=plans.words,
+        speed=str(plans.plan),
         note=plans.note,
         stopped=recorder.stopped,
         _make_plain=lambda: plans.run(_plain, image, mask).to(image.device),

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 
 from refine_lib import LamaGenerator, erode
-from refine_lib.fast import products
-from refine_lib.fast.fused import _below_autograd
+from refine_lib.fast.products import product_of_onednn
 from refine_lib.workshop import benchmark
 from refine_lib.workshop.baseline import Baseline, _Absent
 from refine_lib.workshop.benchmark_plots import plot_memory, plot_speed
+from refine_lib.workshop.rows import below_autograd
 
 # Stands for a checkout: its own modules by their names, a package that is not installed, CUDA by number, what they return.
 REFINEMENT = """
@@ -127,11 +127,11 @@ def test_operations_are_counted_whatever_way_they_are_done():
         "product": [lambda: rows @ weight.T, lambda: torch.zeros(20, 7).addmm_(rows, weight.T), lambda: F.linear(rows, weight)],
     }
     ways["product"] += [lambda: torch.bmm(rows[None], weight.T[None])]
-    multiply = products._product_of_onednn(torch.float32)
+    multiply = product_of_onednn()
     if multiply is not None:
         ways["product"].append(lambda: multiply(rows, weight, None, "none", [], ""))
     wanted = {"convolution": 2 * 5 * 14 * 10 * 3 * 9, "transposed": 2 * 5 * 16 * 12 * 3 * 9, "product": 2 * 20 * 6 * 7}
-    for guard in (contextlib.nullcontext, _below_autograd):  # below it torch does not take calls apart
+    for guard in (contextlib.nullcontext, below_autograd):  # below it torch does not take calls apart
         for kind, calls in ways.items():
             for call in calls:
                 with torch.no_grad(), benchmark.Work() as work, guard():

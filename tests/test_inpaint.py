@@ -361,7 +361,7 @@ def memory_for(monkeypatch):
 
     def limit(pixels, shape):
         monkeypatch.setattr(inpaint, "bytes_per_pixel", lambda model: 1000.0)
-        monkeypatch.setattr(inpaint, "AT_ONCE", 1)
+        monkeypatch.setattr(inpaint, "HELD_PER_BYTE", 1)
         room = 1000 * pixels + KEPT_BYTES_PER_PIXEL * shape[0] * shape[1]
         monkeypatch.setattr(inpaint, "available_memory", lambda device: room)
 

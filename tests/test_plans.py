@@ -1,8 +1,10 @@
 """What a run needs is told before it, and it is made to fit."""
 
+import os
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,9 +14,9 @@ from torch import nn
 
 from refine_lib import LamaGenerator, multiscale_inpaint, split_network
 from refine_lib.fast import plans
-from refine_lib.fast.memory import SIDES, Tensors, bytes_per_pixel
-from refine_lib.fast.plans import Plans, ShortOfMemory
-from refine_lib.fast.speed import sped_up
+from refine_lib.fast.memory import HELD_PER_BYTE, SIDES_PX, Tensors, bytes_per_pixel
+from refine_lib.fast.plans import Plans, ShortOfMemory, numbers_of_segments
+from refine_lib.fast.speed import Plan, checkpointed, sped_up
 
 SETTINGS = dict(smallest_scale=32, n_iters=2, erosion=3, progress=False)
 
@@ -30,85 +32,50 @@ def test_tensors_are_counted_from_their_making_to_their_end():
         assert (tensors.held, tensors.peak) == (4000, 8000)
 
 
+def test_torch_still_has_the_private_name_that_memory_is_counted_by():
+    assert hasattr(torch.zeros(1).untyped_storage(), "_cdata"), (
+        "a storage's _cdata is gone: memory.py tells storages apart by it. data_ptr() does so too, but for those of 0 bytes"
+    )
+
+
 MEASURE = r"""
-import re
+import re, sys
 from pathlib import Path
-import torch
 from refine_lib import load_network, multiscale_inpaint, random_scenes, stroke_masks
-from refine_lib.fast import plans
-from refine_lib.fast.process import return_free_memory, wish_for_freed_memory
-from refine_lib.fast.memory import AT_ONCE, SCATTERED, bytes_per_pixel
+from refine_lib.fast.memory import bytes_per_pixel
+from refine_lib.fast.process import return_free_memory
 from refine_lib.fast.speed import sped_up
 
-def held(what="VmRSS"):
+def held(what):
     return 1024 * int(re.search(what + r":\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
-def measure(name, size, share):
-    plans.SCATTERED = 1e9 if share == AT_ONCE else 0  # freed memory is given back at once, or kept
-    model, image, mask = load_network(name, "cpu"), random_scenes(size, seed=1), stroke_masks(size, seed=1)
-    needed = size**2 * bytes_per_pixel(sped_up(model)[0], mask)
-    settings = dict(n_iters=2, progress=False)
-    multiscale_inpaint(image[..., :64, :64], mask[..., :64, :64], model, 32, **settings)  # what libraries take once
-    return_free_memory()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before = held()
-    result = multiscale_inpaint(image, mask, model, size // 2, **settings)
-    assert ("given back at once" in result.speed) == (share == AT_ONCE)
-    print(f"{(held('VmHWM') - before) / needed / share:.3f}")
-
-def kept(speed="auto", beside=None):
-    seen, other = [], torch.nn.Identity()  # which stands for a run beside it
-    model, image, mask = load_network("mini-lama", "cpu"), random_scenes(64, seed=1), stroke_masks(64, seed=1)
-    before = held()
-
-    def free(step):
-        for _ in range(2):  # what lies behind it keeps it from the heap's end
-            large, behind = torch.ones(2**26), torch.ones(1000)  # 256 MB
-            del large
-        seen.append(held() - before)
-
-    wish_for_freed_memory(other, beside)
-    multiscale_inpaint(image, mask, model, 32, n_iters=0, progress=False, speed=speed, callback=free)
-    wish_for_freed_memory(other, None)
-    seen.append(held() - before)
-    print(*(round(n_bytes / 2**20) for n_bytes in seen))
-
-all_of_it = torch.nn.Identity()
-wish_for_freed_memory(all_of_it, "given back")  # between the runs too, so that they do not depend on each other
-plans.SMALL = 0
-measure("mini-lama", 512, AT_ONCE)
-measure("mini-conv", 640, AT_ONCE)
-plans.SMALL = 512**2
-wish_for_freed_memory(all_of_it, None)
-measure("mini-lama", 704, SCATTERED)
-kept(speed="exact")
-kept(beside="given back")
-kept()
+size = int(sys.argv[2])
+model, image, mask = load_network(sys.argv[1], "cpu"), random_scenes(size, seed=1), stroke_masks(size, seed=1)
+needed = size**2 * bytes_per_pixel(sped_up(model)[0], mask)
+settings = dict(n_iters=2, progress=False)
+multiscale_inpaint(image[..., :64, :64], mask[..., :64, :64], model, 32, **settings)  # what libraries take once
+return_free_memory()
+Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+before = held("VmRSS")
+multiscale_inpaint(image, mask, model, size // 2, **settings)
+print(held("VmHWM") - before, needed)
 """
 
 
-@pytest.fixture(scope="module")
-def measured():
-    run = subprocess.run([sys.executable, "-W", "ignore", "-c", MEASURE], capture_output=True, text=True)
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="speaks of glibc and of /proc")
+@pytest.mark.parametrize(("name", "size"), [("mini-lama", 512), ("mini-conv", 640)])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_memory_of_a_run_is_predicted(name, size, at_once):
+    """Within 15% where glibc gives freed memory back at once; as it comes, it keeps some for a run's next tensors."""
+    environment = {"MALLOC_MMAP_THRESHOLD_": "524288", "MALLOC_TRIM_THRESHOLD_": "524288"} if at_once else {}
+    command = [sys.executable, "-W", "ignore", "-c", MEASURE, name, str(size)]
+    run = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
     assert run.returncode == 0, run.stderr
-    return [[float(number) for number in line.split()] for line in run.stdout.splitlines()]
-
-
-needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="speaks of glibc and of /proc")
-
-
-@needs_glibc
-def test_the_memory_of_a_run_is_predicted_within_15_percent_where_what_is_freed_is_given_back(measured):
-    for (ratio,) in measured[:2]:
-        assert 0.85 < ratio < 1.15
-    assert 0.5 < measured[2][0] < 1  # kept, it is less than what is planned with
-
-
-@needs_glibc
-def test_freed_memory_is_kept_while_a_run_goes_on_unless_another_needs_it(measured):
-    exact, beside, kept = measured[3:]
-    assert max(exact) < 50 and max(beside) < 50
-    assert kept[0] > 200 and kept[-1] < 50  # MB, while it goes on and after it
+    taken, needed = map(float, run.stdout.split())
+    if at_once:
+        assert 0.85 < taken / needed < 1.15
+    else:
+        assert 0.85 * needed < taken < HELD_PER_BYTE * needed + 200e6
 
 
 def test_a_larger_network_takes_more_and_weights_are_not_counted():
@@ -116,7 +83,7 @@ def test_a_larger_network_takes_more_and_weights_are_not_counted():
     small, large = map(bytes_per_pixel, sizes)
     assert 1.5 * small < large < 8 * small
     weights = sum(t.nbytes for t in sizes[1].parameters())
-    assert weights / SIDES[0] ** 2 > 100
+    assert weights / SIDES_PX[0] ** 2 > 100
     assert bytes_per_pixel(split_network(nn.Sequential(nn.Conv2d(4, 3, 1)), at=0)) < 500
 
 
@@ -130,7 +97,7 @@ def test_float64_takes_twice_the_memory():
 def test_a_small_hole_takes_less():
     model, mask = sped_up(split_network(LamaGenerator(ngf=4, n_blocks=2)))[0], torch.zeros(1, 1, 700, 500)
     mask[..., 300:330, 10:90] = 1
-    assert bytes_per_pixel(model, mask) < 0.7 * bytes_per_pixel(model)
+    assert bytes_per_pixel(model, mask) < 0.8 * bytes_per_pixel(model)
 
 
 def test_the_smallest_hole_and_that_of_a_later_picture_are_seen():
@@ -158,48 +125,40 @@ def local():
 
 @pytest.fixture
 def plans_for(monkeypatch):
-    made = []
+    """Makes the plans of a picture where so many bytes are available."""
 
     def make(model, available, height=600, width=500):
-        monkeypatch.setattr(plans, "available_memory", lambda device, exact=True: available)
-        mask = torch.zeros(1, 1, height, width)
-        mask[..., 100:400, 100:400] = 1
-        made.append(Plans(model, torch.zeros(1, 3, height, width), mask))
-        return made[-1]
+        monkeypatch.setattr(plans, "available_memory", lambda device: available)
+        return Plans(model, torch.zeros(1, 3, height, width), hole_in(height, width))
 
-    yield make
-    for one in made:
-        one.close()
+    return make
+
+
+def hole_in(height, width):
+    mask = torch.zeros(1, 1, height, width)
+    mask[..., 100:400, 100:400] = 1
+    return mask
 
 
 def test_the_first_plan_that_fits_is_taken(deep, plans_for):
-    mask = torch.zeros(1, 1, 600, 500)
-    mask[..., 100:400, 100:400] = 1
-    needed = mask.numel() * bytes_per_pixel(sped_up(deep)[0], mask)
-    assert plans_for(deep, 2 * needed).words == sped_up(deep)[1]
-    at_once = plans_for(deep, 1.1 * needed)
-    assert at_once.words == f"{sped_up(deep)[1]}, freed memory given back at once" and not at_once.note
-    in_segments = plans_for(deep, 0.98 * needed)
-    assert in_segments.words.endswith("given back at once, rear in segments (2), computed twice")
+    faster, plan = sped_up(deep)
+    mask = hole_in(600, 500)
+    needed = HELD_PER_BYTE * mask.numel() * bytes_per_pixel(faster, mask)
+    assert plans_for(deep, 1.01 * needed).plan == plan
+    in_segments = plans_for(deep, 0.95 * needed)
+    assert in_segments.plan == replace(plan, segments=2) and not in_segments.note
+    assert str(in_segments.plan) == f"{plan}, rear in segments (2), computed twice"
 
 
 def test_where_no_plan_fits_that_of_the_least_memory_is_taken_and_of_equal_ones_the_fastest(deep, plans_for):
     flat = split_network(fill_by_formula(LamaGenerator(ngf=4, n_blocks=2))).float()  # its decoder takes the most
     said = r"The run needs about \d+ MB of memory, and 0 MB are there"
-    for model, segments in ((deep, ", rear in segments (2), computed twice"), (flat, "")):
+    for model, segments in ((deep, 2), (flat, 0)):
         with pytest.warns(ShortOfMemory, match=said):
-            plan = plans_for(model, 1000)
-        assert plan.words == f"{sped_up(model)[1]}, freed memory given back at once{segments}"
+            taken = plans_for(model, 1000)
+        assert taken.plan == replace(sped_up(model)[1], segments=segments)
         x = picture(64, 72, dtype=torch.float32)
-        assert torch.equal(plan.model(*x), sped_up(model)[0](*x))
-
-
-def test_where_the_c_library_cannot_be_told_nothing_is_said_of_it(wide, plans_for, monkeypatch):
-    monkeypatch.setattr(plans, "wish_for_freed_memory", lambda *_: False)
-    mask = torch.zeros(1, 1, 600, 500)
-    mask[..., 100:400, 100:400] = 1
-    needed = mask.numel() * bytes_per_pixel(sped_up(wide)[0], mask)
-    assert plans_for(wide, 1.1 * needed).words == sped_up(wide)[1]
+        assert torch.equal(taken.model(*x), sped_up(model)[0](*x))
 
 
 def test_a_small_picture_is_asked_about_only_where_memory_is_short(wide, plans_for, monkeypatch):
@@ -207,26 +166,33 @@ def test_a_small_picture_is_asked_about_only_where_memory_is_short(wide, plans_f
         raise AssertionError("asked")
 
     monkeypatch.setattr(plans, "bytes_per_pixel", never)
-    assert plans_for(wide, 5e9, 500, 500).words == sped_up(wide)[1]
+    assert plans_for(wide, 5e9, 500, 500).plan == sped_up(wide)[1]
     with pytest.raises(AssertionError, match="asked"):
         plans_for(wide, 1e9, 500, 500)
 
 
 def test_each_plan_takes_less_memory_and_gives_the_same_picture(deep, local):
     image, mask = picture(64, 72, dtype=torch.float32)
-    for model, counts, shares in ((deep, [2, 6], (0.9, 1)), (local, [2, 5], (0.95, 0.95))):
+    for model, counts, shares in ((deep, [2, 6], (0.9, 1.01)), (local, [2, 5], (0.95, 0.95))):
         faster = sped_up(model)[0]
-        ways, wanted = Plans._ways(faster), multiscale_inpaint(image, mask, model, **SETTINGS).image
-        assert [words for words, _ in ways] == [f"rear in segments ({n}), computed twice" for n in counts]
-        for _, make in ways:
-            assert torch.equal(multiscale_inpaint(image, mask, make(), **SETTINGS, speed="exact").image, wanted)
-        needed = [bytes_per_pixel(network, mask) for network in (faster, *(make() for _, make in ways))]
+        wanted = multiscale_inpaint(image, mask, model, **SETTINGS).image
+        assert numbers_of_segments(faster) == counts
+        ways = [checkpointed(faster, n_segments) for n_segments in counts]
+        for way in ways:
+            assert torch.equal(multiscale_inpaint(image, mask, way, **SETTINGS, speed="exact").image, wanted)
+        needed = [bytes_per_pixel(network, mask) for network in (faster, *ways)]
         assert all(less < share * more for more, less, share in zip(needed, needed[1:], shares, strict=False))
 
 
 def test_a_layer_that_stands_alone_is_not_computed_twice():
     one_block = split_network(fill_by_formula(LamaGenerator(ngf=4, n_blocks=1))).float()
-    assert Plans._ways(sped_up(one_block)[0]) == []
+    assert numbers_of_segments(sped_up(one_block)[0]) == []
+
+
+def test_a_plan_says_what_is_done():
+    assert str(Plan()) == "as it is"
+    plan = Plan(("channels last",), torch.bfloat16, 3, torch.device("cpu"))
+    assert str(plan) == "channels last, convolutions in bfloat16, rear in segments (3), computed twice, on the CPU"
 
 
 class OnAGpu(Plans):

@@ -3,23 +3,21 @@
 The weights are frozen, so the gradient goes to the featuremap alone and needs nothing of what the convolutions saw; all that is
 not linear are ReLUs, so all that it needs are the places where they let through, a byte for each number.
 
-The last convolution, of a few channels at full size, is slow on a CPU for having so few; with each 2 x 2 pixels taken as one of
-four times the channels it is the same sum in less than half of the time.
+The last convolution gives few channels at full size, which is slow on a CPU. A convolution that gives each 2 x 2 pixels as one
+of four times the channels is the same sum in less than half of the time.
 """
 
-import contextlib
 import copy
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from refine_lib.fast.convolutions import Convolution, TransposedConvolution
-from refine_lib.fast.frozen import Frozen, factor_and_shift, places, where, without_norm
+from refine_lib.fast.folding import can_fold, folded
+from refine_lib.fast.frozen import Convolution, Enlarging, places, where
 from refine_lib.fast.spectral import FusedSpectral
-from refine_lib.networks.lama import FourierBlock
-
-FEW = 48_000  # numbers in a map up to which torch's gradient of reflection padding is the faster one
+from refine_lib.networks.lama import FourierBlock, FourierLayer
 
 
 class FusedBlocks(nn.Module):
@@ -34,7 +32,7 @@ class FusedBlocks(nn.Module):
         (local, global) -> (local, global), as a ``FourierBlock``.
     """
 
-    def __init__(self, blocks, precision=None):
+    def __init__(self, blocks: Iterable[FourierBlock], precision: torch.dtype | None = None):
         super().__init__()
         self.layers = nn.ModuleList(FusedLayer(layer, precision) for block in blocks for layer in (block.conv1, block.conv2))
 
@@ -56,23 +54,23 @@ class FusedBlocks(nn.Module):
         return isinstance(layer, FourierBlock) and layer.conv1.ffc.n_global[0] > 0
 
 
-# Within a function with a gradient of its own torch goes through autograd at each call all the same, which costs small ones.
-_below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", contextlib.nullcontext)
-
-
 class _Blocks(torch.autograd.Function):
-    """x + layer2(layer1(x)), block after block, with local and global channels together."""
+    """x + layer2(layer1(x)), block after block, with local and global channels together.
+
+    The layers write to the same memory in turn. The system clears memory before it gives it to new tensors, and where they are
+    large that takes as long as the arithmetic.
+    """
 
     @staticmethod
     def forward(ctx, local, global_, layers):
         x, kept = _together(local, global_), []
-        with _below_autograd():
-            for first, second in zip(layers[::2], layers[1::2], strict=True):
-                between, passed = first.forward(x)
-                change, passed_2 = second.forward(between)
-                x.add_(change)
-                if any(ctx.needs_input_grad):
-                    kept += [*passed, *passed_2]
+        room, padded = _room_for(x, layers), _pad(x.to(layers[0].dtype))
+        for first, second in zip(layers[::2], layers[1::2], strict=True):
+            between, passed = first(x, room[0], padded)
+            change, passed_2 = second(between, room[1], padded)
+            x.add_(change)
+            if any(ctx.needs_input_grad):
+                kept += [*passed, *passed_2]
         ctx.layers, ctx.n_local = layers, local.shape[1]
         ctx.save_for_backward(*kept)
         return x[:, : ctx.n_local], x[:, ctx.n_local :]
@@ -81,48 +79,50 @@ class _Blocks(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, local, global_):
         gradient, kept = _together(local, global_), list(ctx.saved_tensors)
-        with _below_autograd():
-            for first, second in zip(ctx.layers[-2::-2], ctx.layers[::-2], strict=True):
-                *kept, a, b, c = kept
-                change = second.backward(gradient, (a, b, c))
-                *kept, a, b, c = kept
-                gradient.add_(first.backward(change, (a, b, c)))
+        room = _room_for(gradient, ctx.layers)
+        for first, second in zip(ctx.layers[-2::-2], ctx.layers[::-2], strict=True):
+            *kept, a, b, c = kept
+            change = second.backward(gradient, (a, b, c), *room)
+            *kept, a, b, c = kept
+            gradient.add_(first.backward(change, (a, b, c), *room[::-1]))
         return gradient[:, : ctx.n_local], gradient[:, ctx.n_local :], None
 
 
-class FusedLayer(Frozen):
+class FusedLayer(nn.Module):
     """A ``FourierLayer`` without batch norms, with the convolutions to local channels in one.
 
     ``backward`` takes the gradient from its output to its input; ``passed`` says where the ReLUs let through.
     """
 
-    def __init__(self, layer, precision=None):
+    def __init__(self, layer: FourierLayer, precision: torch.dtype | None = None):
         super().__init__()
-        ffc = layer.ffc
+        ffc = folded(layer).ffc
         self.n_local = ffc.convl2l.out_channels
         self.n_both = self.n_local, ffc.convl2g.out_channels
         self.dtype = precision or ffc.convl2l.weight.dtype  # of the convolutions and what is between layers
-        local, global_ = factor_and_shift(layer.bn_l), factor_and_shift(layer.bn_g)
         to_local = torch.cat([ffc.convl2l.weight, ffc.convg2l.weight], dim=1)
-        self.to_local = Convolution(*without_norm(to_local, *local, self.dtype))
-        self.to_global = Convolution(*without_norm(ffc.convl2g.weight, *global_, self.dtype))
-        self.spectral = FusedSpectral(ffc.convg2g, layer.bn_g, precision)
-        self.at_hand()
+        self.to_local = Convolution(to_local, ffc.convl2l.bias, precision)
+        self.to_global = Convolution(ffc.convl2g.weight, ffc.convl2g.bias, precision)
+        self.spectral = FusedSpectral(ffc.convg2g, precision)
 
-    def forward(self, x):
+    def forward(self, x, room, padded):
+        """What the layer gives, written to ``room``, and where its ReLUs let through; ``padded`` is written over."""
         x = x.to(self.dtype)
-        padded = _pad(x)
-        local, global_ = self.to_local.forward(padded), self.to_global.forward(padded.narrow(1, 0, self.n_local))
+        torch.ops.aten.reflection_pad2d.out(x, [1] * 4, out=padded)
+        local, global_ = self.to_local(padded), self.to_global(padded.narrow(1, 0, self.n_local))
         passed = self.spectral.add(global_, x.split(self.n_both, dim=1)[1])
-        out = torch.cat([local, global_], dim=1).relu_()
+        out = torch.cat(
+            [local, global_], dim=1, out=room if room.element_size() > 2 else None
+        ).relu_()  # as ``places`` keeps them
         return out, (*passed, places(out))
 
-    def backward(self, gradient, passed):
+    def backward(self, gradient, passed, masked, to_both):
+        """The gradient by the layer's input, written to ``to_both``; ``masked`` is written over, and may be the gradient."""
         *passed, out = passed
-        local, global_ = where(gradient, out).to(self.dtype).split(self.n_both, dim=1)
-        to_both = self.to_local.back(local)
-        to_both.narrow(1, 0, self.n_local).add_(self.to_global.back(global_))
-        to_both = _unpad(to_both).contiguous(memory_format=torch.channels_last)
+        local, global_ = where(gradient, out, out=masked).to(self.dtype).split(self.n_both, dim=1)
+        to_padded = self.to_local.back(local)
+        to_padded.narrow(1, 0, self.n_local).add_(self.to_global.back(global_))
+        to_both.copy_(_unpad(to_padded))
         self.spectral.add_back(to_both.split(self.n_both, dim=1)[1], global_, passed)
         return to_both
 
@@ -131,67 +131,80 @@ def _together(local, global_):
     return torch.cat([local, global_], dim=1).contiguous(memory_format=torch.channels_last)
 
 
+def _room_for(x, layers):
+    """Two tensors like x that layers write to."""
+    return [torch.empty_like(x, dtype=layers[0].dtype) for _ in range(2)]
+
+
 def _pad(x, n=1):
     return F.pad(x, (n, n, n, n), mode="reflect")
 
 
-def _unpad(x, n=1):
-    """The transpose of ``_pad``: what lies in the border is added to what it was reflected from; of a large map in place."""
-    if x.is_cpu and x.numel() <= FEW:
-        return torch.ops.aten.reflection_pad2d_backward(x, x[:, :, n:-n, n:-n], (n, n, n, n))
-    for dim in (2, 3):
+def _unpad(x, n=1, dims=(2, 3)):
+    """The transpose of ``_pad``, in place: what lies in the border is added to what it was reflected from."""
+    for dim in dims:
         for border, inside in ((0, n + 1), (x.shape[dim] - n, x.shape[dim] - 2 * n - 1)):
-            seen = x.narrow(dim, border, n)
-            x.narrow(dim, inside, n).add_(seen.flip(dim) if n > 1 else seen)
-    return x[:, :, n:-n, n:-n]
+            x.narrow(dim, inside, n).add_(x.narrow(dim, border, n).flip(dim))
+        x = x.narrow(dim, n, x.shape[dim] - 2 * n)
+    return x
+
+
+def _borders(x, n):
+    """Views of the n pixels at the top, at the bottom, at the left and at the right."""
+    return x[:, :, :n], x[:, :, -n:], x[..., :n], x[..., -n:]
 
 
 class FusedDecoder(nn.Module):
-    """What makes the picture, in one function: transposed convolutions that enlarge a map, each with a ReLU behind it, and the
-    head: reflection padding, a convolution, a sigmoid. For the gradient it keeps where the ReLUs let through, a byte for each
-    number, and what it returns.
+    """The last layers of a network, which make the picture, in one function.
+
+    They are transposed convolutions that enlarge a map, each with a ReLU behind it, and the head: reflection padding, a
+    convolution, a sigmoid. For the gradient it keeps where the ReLUs let through, a byte for each number, and what it returns.
 
     Args:
-        layers: from where ``begins_at`` says to their end; weights are copied, batch norms folded.
+        layers: from where ``begins_at`` says to their end, in eval mode; their weights are copied.
         precision: of the convolutions, e.g. ``torch.bfloat16``; None is that of the weights, in which the sigmoid is taken.
 
     Shape:
         (B, C, H, W) -> (B, C', n H, n W), where the layers enlarge a map n times and the head takes away what was padded.
     """
 
-    def __init__(self, layers, precision=None):
+    def __init__(self, layers: Iterable[nn.Module], precision: torch.dtype | None = None):
         super().__init__()
-        *enlarging, pad, convolution, _ = layers
-        pairs = zip(enlarging[::3], enlarging[1::3], strict=True)
-        self.enlarging = nn.ModuleList(Enlarging(transposed, norm, precision) for transposed, norm in pairs)
+        *enlarging, pad, convolution, _ = folded(nn.Sequential(*layers))
+        self.enlarging = nn.ModuleList(Enlarging(transposed, precision) for transposed in enlarging[::3])
         self.head = Head(pad, convolution, precision)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         with torch.autocast(x.device.type, enabled=False):  # it would pad in float32
             return _Decoder.apply(x, list(self.enlarging), self.head)
 
     @staticmethod
-    def begins_at(layers, first=0):
+    def begins_at(layers: Sequence[nn.Module], first: int = 0) -> int | None:
         """The index of the layer, ``first`` or behind it, from which on they can be fused; None where the head cannot be."""
         if len(layers) - first < 3 or not Head.can_hold(*layers[-3:]):
             return None
         at = len(layers) - 3
-        while at - 3 >= first and Enlarging.can_hold(*layers[at - 3 : at]):
+        while at - 3 >= first and _enlarges(*layers[at - 3 : at]):
             at -= 3
         return at
+
+
+def _enlarges(transposed, norm, last):
+    """Whether three layers are a plain transposed convolution, a batch norm that can be folded or was, and a ReLU."""
+    if type(transposed) is not nn.ConvTranspose2d or type(last) is not nn.ReLU or transposed.groups > 1:
+        return False
+    return transposed.dilation == (1, 1) and (type(norm) is nn.Identity or can_fold(transposed, norm))
 
 
 class _Decoder(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, enlarging, head):
         ctx.enlarging, ctx.head, ctx.kind, kept = enlarging, head, x.dtype, []
-        with _below_autograd():
-            for layer in enlarging:
-                x = layer.forward(x.to(layer.bias.dtype))
-                if any(ctx.needs_input_grad):
-                    kept.append(places(x))
-            x = head.pad(x)  # from here on what it was made from is not held
-            prediction = head.forward(x)
+        for layer in enlarging:
+            x = layer(x.to(layer.weight.dtype))
+            if any(ctx.needs_input_grad):
+                kept.append(places(x))
+        prediction = head(x)
         ctx.save_for_backward(*kept, prediction)
         return prediction
 
@@ -199,57 +212,52 @@ class _Decoder(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
         *kept, prediction = ctx.saved_tensors
-        with _below_autograd():
-            gradient = ctx.head.back(gradient, prediction)
-            for layer, passed in zip(reversed(ctx.enlarging), reversed(kept), strict=True):
-                gradient = where(gradient, passed)
-                gradient = layer.back(gradient)
+        gradient = ctx.head.back(gradient, prediction)
+        for layer, passed in zip(reversed(ctx.enlarging), reversed(kept), strict=True):
+            gradient = layer.back(where(gradient, passed, out=gradient))
         return gradient.to(ctx.kind), None, None
 
 
-class Enlarging(TransposedConvolution):
-    """A transposed convolution, with a batch norm or without, and a ReLU; ``back`` takes the gradient from before the ReLU."""
+class Head(nn.Module):
+    """Reflection padding, a convolution and a sigmoid; ``back`` takes the gradient the other way.
 
-    def __init__(self, transposed, norm, precision=None):
-        weight, dtype = transposed.weight.transpose(0, 1), precision or transposed.weight.dtype
-        shift = torch.zeros(len(weight)) if transposed.bias is None else transposed.bias.cpu()
-        factor, behind = factor_and_shift(norm) if isinstance(norm, nn.BatchNorm2d) else (torch.ones(len(weight)), 0)
-        weight, bias = without_norm(weight, factor.double(), shift.double() * factor + behind, dtype)
-        super().__init__(weight.transpose(0, 1), bias, transposed.stride, transposed.padding, transposed.output_padding)
+    A padded copy of a map at full size takes memory and time, and only the pixels at the border see its padding. So the
+    convolution pads with zeros, and the pixels at the border are computed once more from strips that are padded by reflection.
+    """
 
-    @staticmethod
-    def can_hold(transposed, norm, last):
-        """Whether three layers are of these kinds."""
-        if type(transposed) is not nn.ConvTranspose2d or type(last) is not nn.ReLU or transposed.groups > 1:
-            return False
-        is_norm = type(norm) is nn.BatchNorm2d and norm.weight is not None and norm.running_var is not None
-        return transposed.dilation == (1, 1) and (is_norm or type(norm) is nn.Identity)
-
-
-class Head(Frozen):
-    """Reflection padding, a convolution and a sigmoid; ``back`` takes the gradient the other way."""
-
-    def __init__(self, pad, convolution, precision=None):
+    def __init__(self, pad: nn.ReflectionPad2d, convolution: nn.Conv2d, precision: torch.dtype | None = None):
         super().__init__()
-        self.n_pad, self.wide = pad.padding[0], convolution.weight.dtype
-        self.dtype = precision or self.wide
-        weight, bias = (t.detach().to(self.dtype, copy=True) for t in (convolution.weight, convolution.bias))
-        self.convolution, self.by_fours = Convolution(weight, bias), Convolution(_by_fours(weight), bias.repeat(4))
-        self.at_hand()
+        weight, bias = convolution.weight.detach(), convolution.bias.detach()
+        self.n_pad, self.wide, self.dtype = pad.padding[0], weight.dtype, precision or weight.dtype
+        self.n_seen = max(weight.shape[-1] - 1, self.n_pad + 1)  # pixels from the border on that those at the border see
+        self.convolution = Convolution(weight, bias, precision)
+        self.by_fours = Convolution(_by_fours(weight), bias.repeat_interleave(4), precision)
 
-    def pad(self, x):
-        return _pad(x.to(self.dtype), self.n_pad)
-
-    def forward(self, padded):
-        if padded.is_cpu and padded.shape[2] % 2 == padded.shape[3] % 2 == 0:
-            seen = _spread(self.by_fours.forward(_gather(padded)))
-        else:
-            seen = self.convolution.forward(padded)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, C', H', W')."""
+        x, n = x.to(self.dtype), self.n_pad
+        seen = self._convolved(x, padding=n)
+        for i, strip in enumerate(_borders(x, self.n_seen)):
+            _borders(seen, n)[i].copy_(_borders(self._convolved(_pad(strip, n)), n)[i])
         return seen.to(self.wide).sigmoid_()
 
-    def back(self, gradient, prediction):
+    def _convolved(self, x, padding=0):
+        height, width = (side + 2 * padding - self.convolution.weight.shape[-1] + 1 for side in x.shape[2:])
+        if x.is_cpu and height % 2 == width % 2 == 0:
+            return F.pixel_shuffle(self.by_fours(x, padding, stride=2), 2)
+        return self.convolution(x, padding)
+
+    def back(self, gradient: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """The gradient by x, given that by what ``forward`` gave, and what it gave."""
         gradient = torch.ops.aten.sigmoid_backward(gradient, prediction)
-        return _unpad(self.convolution.back(gradient.to(self.dtype, memory_format=torch.channels_last)), self.n_pad)
+        gradient, n = gradient.to(self.dtype, memory_format=torch.channels_last), self.n_pad
+        to_x = self.convolution.back(gradient, padding=n)
+        for i, strip in enumerate(_borders(gradient, n)):
+            to_padding = _borders(self.convolution.back(strip), n)[i]
+            to_padding = _unpad(to_padding, n, [3]) if i < 2 else to_padding[:, :, n:-n]
+            seen = to_x[..., 1:-1] if i > 1 else to_x[:, :, 1:-1]  # the outermost pixels are not reflected
+            _borders(seen, n)[i].add_(to_padding.flip(3 if i > 1 else 2))
+        return to_x
 
     @staticmethod
     def can_hold(pad, convolution, last):
@@ -264,24 +272,6 @@ class Head(Frozen):
 
 
 def _by_fours(weight):
-    """(O, C, K, K) -> (4 O, 4 C, (K + 1) / 2, (K + 1) / 2): the weights for pictures as ``_gather`` makes them, K odd."""
-    found = []
-    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):  # of the pixel in its four: there the kernel begins
-        part = F.pad(weight, (column, 1 - column, row, 1 - row)).unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
-        found.append(part.permute(0, 3, 5, 1, 2, 4).flatten(1, 3))  # O, (row, column, C), K / 2, K / 2
-    return torch.cat(found)
-
-
-def _gather(x):
-    """(B, C, H, W) -> (B, 4 C, H / 2, W / 2), both channels last: each 2 x 2 pixels as one, in the order row, column, C.
-
-    ``F.pixel_unshuffle`` has another order, and in this memory format it eats up on a CPU what the convolution gains.
-    """
-    rows = x.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
-    return rows.transpose(2, 3).flatten(3).permute(0, 3, 1, 2)
-
-
-def _spread(x):
-    """The inverse of ``_gather``."""
-    fours = x.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1))
-    return fours.transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+    """(O, C, K, K) -> (4 O, C, K + 1, K + 1): a convolution with stride 2 that gives each 2 x 2 pixels as channels of one."""
+    fours = [F.pad(weight, (column, 1 - column, row, 1 - row)) for row in (0, 1) for column in (0, 1)]
+    return torch.stack(fours, dim=1).flatten(0, 1)

@@ -14,10 +14,9 @@ from refine_lib.fast.process import return_free_memory
 from refine_lib.loss import Agreement
 from refine_lib.networks.featuremap import as_leaves
 
-SIDES = (128, 256)  # px, of the pictures that are measured
-PICTURES = 8  # numbers a pixel: the pyramid's pictures and masks, and the results
-SCATTERED = 1.9  # what glibc's heap takes beside what is in use, where freed memory is kept for what comes next
-AT_ONCE = 1.07  # the same where freed memory goes back to the system at once (measured: 0.9 to 1.06 of the prediction)
+SIDES_PX = (128, 256)  # of the pictures that are measured
+NUMBERS_PER_PX_OF_PICTURES = 8  # the pyramid's pictures and masks, and the results
+HELD_PER_BYTE = 1.2  # bytes that a process holds for each byte of its tensors; of runs below 1 GB up to 150 MB more
 
 
 @dataclass(frozen=True)
@@ -27,24 +26,25 @@ class Budget:
     per_pixel: float
     available: float
 
-    def holds(self, height, width):
+    def holds(self, height: int, width: int) -> bool:
+        """Whether a picture of this size, in pixels, fits."""
         return self.needed(height, width) <= self.available
 
-    def needed(self, height, width):
-        """Bytes."""
+    def needed(self, height: int, width: int) -> float:
+        """The memory that a picture of this size, in pixels, needs, in bytes."""
         return self.per_pixel * height * width
 
-    def compare(self, height, width):
+    def compare(self, height: int, width: int) -> str:
         """What a picture needs beside what there is, in words."""
         return f"needs about {in_words(self.needed(height, width))} of memory, and {in_words(self.available)} are there"
 
 
-def in_words(n_bytes):
+def in_words(n_bytes: float) -> str:
     """``1.5 GB`` or ``340 MB``."""
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
 
 
-def bytes_per_pixel(model, mask=None):
+def bytes_per_pixel(model, mask: torch.Tensor | None = None) -> float:
     """The most memory that a refinement's tensors hold at a time, for each pixel of the picture.
 
     Two updates of z are made for two small pictures, and every tensor is counted from when it is made to when it is freed. What
@@ -58,7 +58,7 @@ def bytes_per_pixel(model, mask=None):
     state = [*model.parameters(), *model.buffers()] if hasattr(model, "parameters") else []
     like = next((t for t in state if t.is_floating_point()), torch.empty(0))
     peaks = []
-    for side in SIDES:
+    for side in SIDES_PX:
         image = torch.full((1, 3, side, side), 0.5, dtype=like.dtype, device=like.device)
         hole = torch.ones_like(image[:, :1])
         if mask is not None:
@@ -72,7 +72,9 @@ def bytes_per_pixel(model, mask=None):
                 agreement(model.rear(z)[..., :side, :side]).sum().backward()
                 adam.step()
         peaks.append(tensors.peak)
-    return max(peaks[1] - peaks[0], 0) / (SIDES[1] ** 2 - SIDES[0] ** 2) + PICTURES * like.element_size()
+    return (
+        max(peaks[1] - peaks[0], 0) / (SIDES_PX[1] ** 2 - SIDES_PX[0] ** 2) + NUMBERS_PER_PX_OF_PICTURES * like.element_size()
+    )
 
 
 class Tensors(TorchDispatchMode):
@@ -108,27 +110,21 @@ def _storages_in(values):
     return [t.untyped_storage() for t in tensors if t.layout == torch.strided]  # weights in oneDNN's order tell nothing
 
 
-def available_memory(device, exact=True):
+def available_memory(device: torch.device | str) -> int:
     """Memory in bytes that a computation on a device can still take.
 
-    On CUDA what is free there, and what torch holds there without using it. Elsewhere what the system has left without
-    swapping, and no more than the limit of the container leaves where there is one.
-
-    Args:
-        device: a ``torch.device``, or its name.
-        exact: whether memory that was freed, but is still held for what comes next, is given back to the system first (some
-            milliseconds, and to take it again takes time too); else it is not counted.
+    On CUDA it is what is free there, and what torch holds there without using it. Elsewhere it is what the system has left
+    without swapping, and no more than a container's limit leaves. The memory that this process has freed is given back first.
     """
     device = torch.device(device)
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
-    if exact:
-        return_free_memory()
+    return_free_memory()
     return int(min(psutil.virtual_memory().available, left_by_container()))
 
 
-def left_by_container(groups=Path("/proc/self/cgroup"), root=Path("/sys/fs/cgroup")):
+def left_by_container(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
     """Memory in bytes that the control groups of this process leave it; infinity where none has a limit.
 
     Args:

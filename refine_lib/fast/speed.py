@@ -1,79 +1,116 @@
-"""Wrappers that take a split network and return one with the same answer, that is faster or needs less memory.
+"""Wrappers: each takes a split network and returns one that gives the same answer in less time or less memory.
 
-``sped_up`` picks those that pay. None of them changes the network that is given.
+``sped_up`` applies those that pay. None of them changes the network that is given.
 """
 
 import copy
 import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from refine_lib.fast.frozen import factor_and_shift
+from refine_lib.fast.folding import folded
 from refine_lib.fast.fused import FusedBlocks, FusedDecoder
 from refine_lib.loss import bounding_box, cropped
 from refine_lib.networks.featuremap import Featuremap
-from refine_lib.networks.lama import FourierLayer, FourierUnit, JoinLocalAndGlobal, LamaGenerator
+from refine_lib.networks.lama import JoinLocalAndGlobal, LamaGenerator
 from refine_lib.networks.probe import small_picture
 from refine_lib.networks.split import NamedSplitNetwork, SplitNetwork
 
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run is computed; ``str(plan)`` says it in words.
+
+    Attributes:
+        wrappers: the names, in ``WRAPPERS``, of those that changed the network; none for the network as it is.
+        precision: of the convolutions; None is that of the weights.
+        segments: in how many the rear is computed twice (``checkpointed``); 0 where it is computed once.
+        moved_to: where the run went on when the memory of the network's own device ran out; else None.
+    """
+
+    wrappers: tuple[str, ...] = ()
+    precision: torch.dtype | None = None
+    segments: int = 0
+    moved_to: torch.device | None = None
+
+    def __str__(self):
+        said = list(self.wrappers) or ["as it is"]
+        if self.precision is not None:
+            said.append(f"convolutions in {str(self.precision).removeprefix('torch.')}")
+        if self.segments:
+            said.append(f"rear in segments ({self.segments}), computed twice")
+        if self.moved_to is not None:
+            said.append(f"on the {self.moved_to.type.upper()}")
+        return ", ".join(said)
+
+
+# The wrappers that change a picture by rounding alone, by name, in their order. Each is called with the network, the precision
+# of convolutions (None: that of the weights), and whether the prediction is wanted outside of the hole too. It returns the
+# network that it was given where there is nothing to do.
+WRAPPERS: dict[str, Callable[[SplitNetwork, torch.dtype | None, bool], SplitNetwork]] = {
+    "batch norms folded, channels last": lambda model, *_: folded(model).to(memory_format=torch.channels_last),
+    "blocks fused": lambda model, precision, _: fused(model, precision),
+    "decoded around the hole": lambda model, _, whole: model if whole or _join_of(model) is None else around_hole(model),
+}
+PRECISIONS = {"auto": None, "mixed": torch.bfloat16}  # of convolutions, by speed
 _MADE = weakref.WeakKeyDictionary()  # what was made of a network is used again while its weights are the same
 
 
-def sped_up(model, speed="auto", whole=False):
-    """The network with the wrappers that pay, and a line that says which.
+def sped_up(model, speed: str = "auto", whole: bool = False) -> tuple[SplitNetwork, Plan]:
+    """The network with the wrappers that pay, and the plan that says which.
 
     Args:
         model: a split network.
-        speed: ``"exact"`` for none; ``"auto"`` for those that change a picture by rounding alone; ``"mixed"`` for convolutions
-            in bfloat16 as well.
+        speed: ``"exact"`` for none; ``"auto"`` for ``WRAPPERS``, which change a picture by rounding alone; ``"mixed"`` for
+            convolutions in bfloat16 as well.
         whole: whether the prediction is wanted outside of the hole too.
 
     Returns:
-        (split network, what was done in words). The network as it is where the wrappers change what it gives for a small
-        picture, or do not know it. Weights that were changed through ``.data`` are not seen to have changed.
+        (split network, ``Plan``). The network comes back as it is where the wrappers do not know it, or where they change what
+        it gives for a small picture. A change of weights through ``.data`` is not noticed.
     """
     fingerprint = model.fingerprint() if speed != "exact" and isinstance(model, SplitNetwork) else None
     if fingerprint is None:
-        return model, "as it is"
+        return model, Plan()
     if _MADE.get(model, (None,))[0] != fingerprint:
         _MADE[model] = fingerprint, {}
     made = _MADE[model][1]
     if (speed, whole) not in made:
-        made[speed, whole] = _checked(model, *_made_of(model, torch.bfloat16 if speed == "mixed" else None, whole))
+        made[speed, whole] = _wrapped(model, PRECISIONS[speed], whole)
     return made[speed, whole]
 
 
-def _made_of(model, precision, whole):
-    faster, done = folded(fused(model, precision)), ["batch norms folded"]
-    n_fused = sum(len(layer.layers) // 2 for layer in faster.layers if isinstance(layer, FusedBlocks))
-    done += [f"{n_fused} blocks fused"] * bool(n_fused)
-    faster, done = faster.to(memory_format=torch.channels_last), [*done, "channels last"]  # in place: it is a copy already
-    if not whole and _join_of(faster) is not None:
-        faster, done = around_hole(faster), [*done, "decoded around the hole"]
-    if precision is not None:  # last, for the others make networks anew
-        faster, done = in_precision(faster, precision), [*done, f"convolutions in {str(precision).removeprefix('torch.')}"]
-    return faster, ", ".join(done)
+def _wrapped(model, precision, whole):
+    faster, done = model, []
+    for name, wrap in WRAPPERS.items():
+        before, faster = faster, wrap(faster, precision, whole)
+        done += [name] * (faster is not before)
+    if precision is not None:  # last, for the wrappers make networks anew
+        faster = in_precision(faster, precision)
+    return (faster, Plan(tuple(done), precision)) if _agree(model, faster, precision) else (model, Plan())
 
 
 @torch.no_grad()
-def _checked(model, faster, done):
-    """The faster network; the given one where they differ on a small picture, since layers may do what nobody expects."""
+def _agree(model, faster, precision):
+    """Whether the faster network gives the same for a small picture; layers may do what nobody expects."""
     image, mask = small_picture(model, seed=0)
     wanted = model(image, mask) * mask
     tolerance = 1e-3 if image.device.type == "cpu" else 1e-2  # a GPU may compute convolutions in TF32 and products not
-    tolerance = 0.1 if "bfloat16" in done else tolerance
+    tolerance = tolerance if precision is None else 0.1
     try:
         found = faster(image, mask) * mask
     except (RuntimeError, TypeError, ValueError):
-        return model, "as it is"
-    off = (found - wanted).abs().max() / wanted.abs().max().clamp(min=1)
-    return (faster, done) if off <= tolerance else (model, "as it is")
+        return False
+    return (found - wanted).abs().max() / wanted.abs().max().clamp(min=1) <= tolerance
 
 
-def is_list_of_layers(model):
+def is_list_of_layers(model) -> bool:
     """Whether a split network is a list of layers, which the wrappers can change."""
     return isinstance(model, SplitNetwork) and not isinstance(model, NamedSplitNetwork)
 
@@ -87,92 +124,35 @@ def _with_layers(model, layers, kind=SplitNetwork):
     return kind(nn.Sequential(*layers), model.at, model.hole_value, model.value_range, model.multiple)
 
 
-def folded(model):
-    """The network with its batch norms folded into the convolutions before them: in eval mode each is a factor and a shift.
-
-    The answer is the same but for rounding (float64: 1e-12 of it). The weights are folded in float64, since the variances of
-    published weights reach millions.
-
-    Args:
-        model: a split network. A batch norm that does not stand right behind a convolution stays.
-
-    Returns:
-        Another split network; the given one is left as it is.
-    """
-    shared = [module for module in model.modules() if isinstance(module, (FusedBlocks, FusedDecoder))]  # without batch norms
-    model = copy.deepcopy(model, {id(module): module for module in shared})
-    for module in list(model.modules()):
-        if isinstance(module, nn.Sequential):
-            for i, (first, second) in enumerate(zip(list(module), list(module)[1:], strict=False), start=1):
-                if _can_fold(first, second) and not (module is model.layers and i == model.at):  # a norm behind the cut stays
-                    _fold(second, first)
-            _drop_folded(module)
-        elif isinstance(module, FourierUnit):
-            _fold(module.bn, module.conv_layer)
-            _drop_folded(module)
-        elif isinstance(module, FourierLayer):
-            ffc = module.ffc
-            _fold(module.bn_l, ffc.convl2l, *([ffc.convg2l] if hasattr(ffc, "convg2l") else []))
-            if hasattr(module, "bn_g"):
-                _fold(module.bn_g, ffc.convl2g, *([ffc.convg2g.conv2] if hasattr(ffc, "convg2g") else []))
-            _drop_folded(module)
-    return model
-
-
-def _can_fold(convolution, norm):
-    plain = type(convolution) in (nn.Conv2d, nn.ConvTranspose2d) and type(norm) is nn.BatchNorm2d
-    if not plain or convolution._forward_pre_hooks or convolution._forward_hooks:
-        return False
-    is_grouped = isinstance(convolution, nn.ConvTranspose2d) and convolution.groups > 1
-    return norm.weight is not None and norm.running_var is not None and not is_grouped
-
-
-@torch.no_grad()
-def _fold(norm, convolution, *others):
-    """Multiplies convolutions, whose sum the norm sees, by its factor; the first one takes its shift as well."""
-    factor, shift = factor_and_shift(norm)
-    if convolution.bias is not None:
-        shift = shift + convolution.bias.cpu().double() * factor
-    for one in (convolution, *others):
-        shape = (1, -1, 1, 1) if isinstance(one, nn.ConvTranspose2d) else (-1, 1, 1, 1)
-        one.weight.copy_(one.weight.cpu().double() * factor.view(shape))
-    convolution.bias = nn.Parameter(shift.to(convolution.weight), requires_grad=False)
-    norm.is_folded = True
-
-
-def _drop_folded(module):
-    for name, child in list(module.named_children()):
-        if getattr(child, "is_folded", False):
-            setattr(module, name, nn.Identity())
-
-
-def fused(model, precision=None):
+def fused(model: SplitNetwork, precision: torch.dtype | None = None) -> SplitNetwork:
     """The network with LaMa's residual blocks behind the cut as ``FusedBlocks``, and with a ``FusedDecoder``.
 
-    The answer is the same but for rounding (float64: 1e-12 of it), the gradient needs a byte where it kept many numbers.
+    The answer is the same but for rounding (float64: 1e-12 of it). Its gradient needs one byte for each number that a ReLU
+    gave, and little else.
 
     Args:
         model: a split network that is a list of layers.
         precision: of the convolutions in them, as in ``FusedBlocks``.
 
     Returns:
-        Another split network, which shares the other layers of the given one.
+        Another split network, which shares the other layers of the given one; the given one where nothing can be fused.
+
+    Raises:
+        TypeError: where the network is not a list of layers.
     """
     _check_list(model)
-    layers, run = list(model.layers[: model.at]), []
+    layers = list(model.layers[: model.at])
     decoder = FusedDecoder.begins_at(model.layers, first=model.at)
-    for layer in [*model.layers[model.at : decoder], None]:
-        if layer is not None and FusedBlocks.can_hold(layer):
-            run.append(layer)
-            continue
-        layers += [FusedBlocks(run, precision)] * bool(run)
-        layers += [layer] * (layer is not None)
-        run = []
-    layers += [] if decoder is None else [FusedDecoder(model.layers[decoder:], precision)]
-    return _with_layers(model, layers)
+    for can_be_fused, run in groupby(model.layers[model.at : decoder], FusedBlocks.can_hold):
+        found = list(run)
+        layers += [FusedBlocks(found, precision)] if can_be_fused else found
+    if decoder is not None:
+        layers.append(FusedDecoder(model.layers[decoder:], precision))
+    is_fused = any(isinstance(layer, FusedBlocks | FusedDecoder) for layer in layers)
+    return _with_layers(model, layers) if is_fused else model
 
 
-def in_precision(model, precision=torch.bfloat16):
+def in_precision(model: SplitNetwork, precision: torch.dtype = torch.bfloat16) -> SplitNetwork:
     """The network with its convolutions in half the bits, and all else, Fourier transforms too, in float32.
 
     The answer is not quite the same: bfloat16 has 8 bits for what float32 has 24.
@@ -197,10 +177,10 @@ def in_precision(model, precision=torch.bfloat16):
 
 # Pixels before and behind a hole for which the decoder's cells of 8 px are needed. 4 of them are wanted, for the loss sees 3 px
 # beyond the hole; the head sees 3 more; and at the far end, where cells are missing, the enlarging goes wrong in the last 7.
-BEFORE, BEHIND = 4 + 3, 4 + 3 + 7
+BEFORE_PX, BEHIND_PX = 4 + 3, 4 + 3 + 7
 
 
-def around_hole(model):
+def around_hole(model: SplitNetwork) -> SplitNetwork:
     """LaMa with a decoder that works around the hole alone: what is far from it never enters the loss nor the picture.
 
     The prediction is the same in the hole and 4 px around it; elsewhere it is 0.
@@ -235,13 +215,13 @@ def _join_of(model):
 class AroundHole(SplitNetwork):
     """See ``around_hole``; ``join`` is the index of the layer that makes one featuremap, behind which the decoder begins."""
 
-    join = None
+    join: int
 
     def front(self, image, mask):
         z = super().front(image, mask)
         cell = LamaGenerator.multiple
         parts = bounding_box(mask)
-        z.box = tuple(slice(max((part.start - BEFORE) // cell, 0), -(-(part.stop + BEHIND) // cell)) for part in parts)
+        z.box = tuple(slice(max((part.start - BEFORE_PX) // cell, 0), -(-(part.stop + BEHIND_PX) // cell)) for part in parts)
         return z
 
     def rear(self, z):
@@ -256,7 +236,7 @@ class AroundHole(SplitNetwork):
         return whole if z.size is None and self.value_range == (0, 1) else self._as_picture(whole, z.size)
 
 
-def checkpointed(model, n_segments):
+def checkpointed(model: SplitNetwork, n_segments: int) -> SplitNetwork:
     """The network with its rear in segments, of which only the ends are kept for the gradient; the rest is computed again.
 
     The answer is the same, bit for bit. What is in segments is run twice in an iteration; memory falls towards that of one of
@@ -287,7 +267,7 @@ def checkpointed(model, n_segments):
     return changed
 
 
-def dealt_out(model):
+def dealt_out(model: SplitNetwork) -> list[nn.Module]:
     """The layers behind the cut that ``checkpointed`` puts into segments; fused blocks count as what they are made of."""
     start, stop = _dealt(model)
     layers = model.layers[start:stop]
@@ -304,5 +284,5 @@ def _dealt(model):
 class Segment(nn.Sequential):
     """Layers that are computed again when their gradient is asked for, in place of keeping what they computed."""
 
-    def forward(self, x):
-        return checkpoint(super().forward, x, use_reentrant=False, preserve_rng_state=False)
+    def forward(self, input):
+        return checkpoint(super().forward, input, use_reentrant=False, preserve_rng_state=False)

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from refine_lib.checks import check_integer, check_smallest_scale
 from refine_lib.device import pick_device
-from refine_lib.fast.memory import AT_ONCE, Budget, available_memory, bytes_per_pixel
+from refine_lib.fast.memory import HELD_PER_BYTE, Budget, available_memory, bytes_per_pixel
 from refine_lib.fast.speed import sped_up
 from refine_lib.masks import erode
 from refine_lib.networks import load_network, settings_for
@@ -177,7 +177,7 @@ def inpaint_photo(
     if grown.any():
         model = load_network(os.fspath(network), device, progress) if named else network
         available = available_memory(device_of(model, torch.device("cpu"))) - KEPT_BYTES_PER_PIXEL * grown.numel()
-        budget = Budget(AT_ONCE * bytes_per_pixel(sped_up(model, speed, whole=loss == "code")[0]), max(available, 0))
+        budget = Budget(HELD_PER_BYTE * bytes_per_pixel(sped_up(model, speed, whole=loss == "code")[0]), max(available, 0))
         work.windows, work.owner = plan_windows(work.hole, windows, context, settings["smallest_scale"], budget)
         work.run(model, settings, callback, Path(given.name).name if progress else None)
 

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -26,7 +27,7 @@ from torch.utils.flop_counter import conv_flop_count, flop_registry, shape_wrapp
 from tqdm.auto import tqdm
 
 from refine_lib.device import describe, pick_device
-from refine_lib.fast.process import held_memory, peak_memory, return_free_memory, wish_for_freed_memory
+from refine_lib.fast.process import peak_memory, return_free_memory
 from refine_lib.fast.speed import sped_up
 from refine_lib.networks import EMBEDDED
 from refine_lib.networks.lama import LamaGenerator
@@ -346,9 +347,7 @@ def _parts_of(name, size, n_iters, n_timed, device):
     """Seconds of each part of a run of n_iters updates, from a run of n_timed: each update needs the same again."""
     found, model = contestants(name, size, n_timed, device)
     timed = Timed(sped_up(model)[0])
-    wish_for_freed_memory(timed, "kept")  # as in a run that is not "exact"; so it is called, to leave ``timed`` as it is
     _, total = _timed(lambda: found[OURS](timed, "exact"), device)
-    wish_for_freed_memory(timed, None)
     rest = total - sum(timed.seconds.values())
     passes = (n_iters + 1) / (n_timed + 1)
     often = {"front": 1.0, "rear": passes, "gradient": n_iters / n_timed}
@@ -394,7 +393,7 @@ def _print_peak(who, name, size, n_iters, device, baseline):
     return_free_memory()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    held = torch.cuda.memory_allocated(device) if device.type == "cuda" else held_memory()
+    held = torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
     found[who]()
     print(max(peak_memory(device) - held, 0))
 

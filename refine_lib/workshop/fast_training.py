@@ -9,12 +9,19 @@ convolutions, and the head takes each 2 x 2 pixels as one of four times the chan
 import torch
 import torch.nn.functional as F
 
-from refine_lib.fast.fused import _below_autograd, _by_fours, _spread
-from refine_lib.fast.products import rows_of
-from refine_lib.fast.spectral import _parts_first
 from refine_lib.networks.lama import FourierBlock
 from refine_lib.workshop.muon import best_precision
-from refine_lib.workshop.rows import Sum, padded_by_fours, transform_of, unfolded_of, windows
+from refine_lib.workshop.rows import (
+    Sum,
+    below_autograd,
+    by_fours,
+    padded_by_fours,
+    rows_of,
+    spread,
+    transform_of,
+    unfolded_of,
+    windows,
+)
 
 
 def forward_for_training(network, x, precision=None, noise=0.0, generator=None):
@@ -55,8 +62,8 @@ def forward_for_training(network, x, precision=None, noise=0.0, generator=None):
     head = layers[-2]
     padded = Sum.apply(rows_of(x), padded_by_fours(len(x), *x.shape[2:]))
     padded = padded.view(len(x), x.shape[2] // 2 + 3, x.shape[3] // 2 + 3, -1).permute(0, 3, 1, 2)
-    weight = _by_fours(head.weight.to(precision)).contiguous(memory_format=torch.channels_last)
-    x = _spread(F.conv2d(padded, weight)).to(head.weight.dtype)
+    weight = by_fours(head.weight.to(precision)).contiguous(memory_format=torch.channels_last)
+    x = spread(F.conv2d(padded, weight)).to(head.weight.dtype)
     _update_running(seen)
     return torch.sigmoid(x + head.bias[:, None, None])  # here a bias costs less than among the few channels of a convolution
 
@@ -93,7 +100,7 @@ class _NormAndReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, shift, norms, seen):
         x = x.contiguous(memory_format=torch.channels_last)
-        with _below_autograd():
+        with below_autograd():
             made, kept = _normalize(rows_of(x), weight, bias, norms, seen, None if shift is None else shift.add)
         ctx.save_for_backward(*kept, weight)
         ctx.has_shift = shift is not None
@@ -104,7 +111,7 @@ class _NormAndReLU(torch.autograd.Function):
     def backward(ctx, gradient):
         *kept, weight = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        with _below_autograd():
+        with below_autograd():
             to_x, *to_parameters = _normalize_back(rows_of(gradient), weight, kept)
         to_shift = torch.zeros_like(weight) if ctx.has_shift else None
         return to_x.view(gradient.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2), *to_parameters, to_shift, None, None
@@ -171,7 +178,7 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, layer, shape, seen, l2l, weight, bias, *of_global):
-        with _below_autograd():
+        with below_autograd():
             n_local, dtype = len(l2l), x.dtype
             to_local = torch.cat([l2l, of_global[0]], dim=1) if of_global else l2l
             to_local = to_local.permute(2, 3, 0, 1).to(dtype, memory_format=torch.contiguous_format).flatten(0, 2)
@@ -200,7 +207,7 @@ class _Layer(torch.autograd.Function):
         x, to_local, weight, l2l, *saved = ctx.saved_tensors
         of_norm, kept, of_global = saved[:4], saved[4 : 4 + ctx.n_kept], saved[4 + ctx.n_kept :]
         n_local, shape = len(l2l), ctx.shape
-        with _below_autograd():
+        with below_autograd():
             gradient, to_weight, to_bias = _normalize_back(gradient.contiguous(), weight, of_norm)
             local = gradient[:, :n_local].contiguous() if of_global else gradient
             places = windows(*shape).back(local).view(len(x), -1)
@@ -229,7 +236,8 @@ def _spectral(x, transform, of, seen, squeeze, weight, bias, mix, weight_mix, bi
     squeezed, of_norm = _normalize(x @ squeeze.mT, weight, bias, [of.conv1[1]], seen)
     spectrum = transform.to_spectrum(squeezed)
     weight_mix, bias_mix = _parts_first_of(weight_mix), _parts_first_of(bias_mix)
-    mix = _parts_first(mix, bias_mix)[0].to(x.dtype)
+    n = len(mix) // 2  # of the parts of a channel, which lie together: all real parts first, then all imaginary ones
+    mix = mix.view(n, 2, n, 2).transpose(0, 1).transpose(2, 3).reshape(2 * n, 2 * n).to(x.dtype)
     mixed, of_mix = _normalize(F.linear(spectrum, mix), weight_mix, bias_mix, [of.fu.bn], seen, order=_parts_together)
     return transform.to_picture(mixed).add_(squeezed), (squeeze, mix, weight_mix, spectrum, *of_norm, *of_mix)
 

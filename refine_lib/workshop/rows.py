@@ -3,12 +3,21 @@
 Each knows its transpose, which a gradient takes.
 """
 
+import contextlib
 import functools
 
 import torch
 import torch.nn.functional as F
 
 LARGEST_PRODUCT = 256  # pixels of a map up to which a product takes less time than a Fourier transform
+
+# Within a function with a gradient of its own torch goes through autograd at each call all the same, which costs small ones.
+below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", contextlib.nullcontext)
+
+
+def rows_of(x):
+    """A view of a map that is channels last, a row for each pixel: (B, C, H, W) -> (B H W, C)."""
+    return x.permute(0, 2, 3, 1).view(-1, x.shape[1])
 
 
 class Sums:
@@ -82,6 +91,21 @@ def padded_by_fours(batch, height, width):
     """From (pixels, C) to the map with 3 reflected pixels around it, as rows that have each 2 x 2 pixels side by side."""
     fours = _padded_places(batch, height, width, 3).unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).transpose(2, 3).flatten()
     return Sums(torch.arange(len(fours)), fours, len(fours), batch * height * width)
+
+
+def by_fours(weight):
+    """(O, C, K, K) -> (4 O, 4 C, (K + 1) / 2, (K + 1) / 2): the weights for rows as ``padded_by_fours`` gives them, K odd."""
+    found = []
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):  # of the pixel in its four: there the kernel begins
+        part = F.pad(weight, (column, 1 - column, row, 1 - row)).unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
+        found.append(part.permute(0, 3, 5, 1, 2, 4).flatten(1, 3))  # O, (row, column, C), K / 2, K / 2
+    return torch.cat(found)
+
+
+def spread(x):
+    """(B, 4 C, H, W) -> (B, C, 2 H, 2 W): the four pixels, in the order row, column, C, each at its place."""
+    fours = x.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1))
+    return fours.transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
 
 
 class Transform:
