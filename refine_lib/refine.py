@@ -87,12 +87,12 @@ def multiscale_inpaint(
     check_model(model, image.dtype)
     image, mask, device = image.detach(), mask.detach(), device_of(model, image.device)
     pyramid = build_pyramid(image.to(device), mask.to(device), smallest_scale)
-    plans = Plans(model, image, mask, speed, whole=loss == "code")
+    plans = Plans(model, image, mask, OPTIMIZERS[optimizer], speed, whole=loss == "code")
     recorder = Recorder(callback, [level.size for level in pyramid], n_iters, progress)
     settings = dict(lr=lr, n_iters=n_iters, erosion=erosion, loss=loss, optimizer=optimizer, early_stop=early_stop)
 
     levels: list[InpaintedLevel] = []
-    inpainted: torch.Tensor | None = None
+    inpainted: Any = None  # the filled picture of the level below
     try:
         for level in pyramid if mask.any() else []:
             recorder.begin_level()

@@ -15,6 +15,7 @@ from refine_lib.workshop import benchmark
 from refine_lib.workshop.baseline import Baseline, _Absent
 from refine_lib.workshop.benchmark_plots import plot_memory, plot_speed
 from refine_lib.workshop.rows import below_autograd
+from refine_lib.workshop.work import Machine, Work
 
 # Stands for a checkout: its own modules by their names, a package that is not installed, CUDA by number, what they return.
 REFINEMENT = """
@@ -86,7 +87,7 @@ def test_the_round_kernel_is_the_one_of_the_erosion(size):
 def test_a_row_tells_seconds_memory_and_their_parts(checkout, monkeypatch):
     peaks = {benchmark.OURS: 10 << 20, benchmark.EXACT: 30 << 20, benchmark.THEIRS: 40 << 20}
     monkeypatch.setattr(benchmark, "_peak_of", lambda who, *_: peaks[who])
-    machine = benchmark.Machine(1e12, 1e10)
+    machine = Machine(1e12, 1e10)
     row = benchmark.measure("mini-lama", 128, 3, 1, "cpu", checkout, mixed=True, machine=machine)
     assert row.n_levels == 2 and list(row.parts) == ["front", "rear", "gradient", "loss and rest"]
     assert all(seconds > 0 for seconds in row.parts.values())
@@ -97,7 +98,7 @@ def test_a_row_tells_seconds_memory_and_their_parts(checkout, monkeypatch):
     assert abs(row.losses["mixed"] / row.losses["exact"] - 1) < 0.04
     assert row.floor == max(row.flops / 1e12, row.traffic / 1e10)
     found, model = benchmark.contestants("mini-lama", 128, 3, "cpu")
-    with benchmark.Work() as work:
+    with Work() as work:
         found[benchmark.OURS](benchmark.sped_up(model)[0], "exact")
     assert (row.flops, row.traffic) == (work.flops, work.traffic)
     cells = row.cells()
@@ -110,11 +111,11 @@ def test_a_row_tells_seconds_memory_and_their_parts(checkout, monkeypatch):
 
 def test_operations_and_bytes_are_counted():
     x, w = torch.rand(2, 3, 16, 12), torch.rand(5, 3, 3, 3)
-    with benchmark.Work() as work:
+    with Work() as work:
         torch.conv2d(x, w).relu()
     assert work.flops == 2 * (2 * 5 * 14 * 10) * 3 * 9
     assert work.traffic == x.nbytes + w.nbytes + 4 * 2 * 5 * 14 * 10
-    with benchmark.Work() as work:
+    with Work() as work:
         torch.fft.irfft2(torch.fft.rfft2(x), s=(16, 12))
     assert work.flops == 2 * round(2.5 * 192 * np.log2(192) * 6)
 
@@ -134,7 +135,7 @@ def test_operations_are_counted_whatever_way_they_are_done():
     for guard in (contextlib.nullcontext, below_autograd):  # below it torch does not take calls apart
         for kind, calls in ways.items():
             for call in calls:
-                with torch.no_grad(), benchmark.Work() as work, guard():
+                with torch.no_grad(), Work() as work, guard():
                     call()
                 assert work.flops == wanted[kind] and work.traffic > 0
 

@@ -9,6 +9,7 @@ from refine_lib.evaluate import evaluate
 from refine_lib.fast.memory import HELD_PER_BYTE, bytes_per_pixel
 from refine_lib.fast.plans import ShortOfMemory
 from refine_lib.fast.speed import sped_up
+from refine_lib.optimizers import OPTIMIZERS
 from refine_lib.workshop.train_first import train
 
 pytestmark = pytest.mark.gpu
@@ -54,7 +55,7 @@ def test_a_run_on_cuda_is_the_same_at_every_speed():
 def test_memory_on_cuda_is_predicted_and_running_out_of_it_is_survived():
     model = load_network(device="cuda")
     image, mask = random_scenes(1024, seed=1), stroke_masks(1024, seed=1)
-    needed = HELD_PER_BYTE * image[0, 0].numel() * bytes_per_pixel(sped_up(model)[0], mask)
+    needed = HELD_PER_BYTE * image[0, 0].numel() * bytes_per_pixel(sped_up(model)[0], OPTIMIZERS["adam"], mask)
     settings = dict(smallest_scale=512, n_iters=2, progress=False)
     multiscale_inpaint(image, mask, model, **settings)  # what libraries take once
     torch.cuda.empty_cache()

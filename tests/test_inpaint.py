@@ -360,7 +360,7 @@ def memory_for(monkeypatch):
     """Makes room for a refinement of so many pixels beside the results of a photo of ``shape``."""
 
     def limit(pixels, shape):
-        monkeypatch.setattr(inpaint, "bytes_per_pixel", lambda model: 1000.0)
+        monkeypatch.setattr(inpaint, "bytes_per_pixel", lambda model, optimizer: 1000.0)
         monkeypatch.setattr(inpaint, "HELD_PER_BYTE", 1)
         room = 1000 * pixels + KEPT_BYTES_PER_PIXEL * shape[0] * shape[1]
         monkeypatch.setattr(inpaint, "available_memory", lambda device: room)

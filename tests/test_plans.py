@@ -17,6 +17,7 @@ from refine_lib.fast import plans
 from refine_lib.fast.memory import HELD_PER_BYTE, SIDES_PX, Tensors, bytes_per_pixel
 from refine_lib.fast.plans import Plans, ShortOfMemory, numbers_of_segments
 from refine_lib.fast.speed import Plan, checkpointed, sped_up
+from refine_lib.optimizers import Adam
 
 SETTINGS = dict(smallest_scale=32, n_iters=2, erosion=3, progress=False)
 
@@ -45,13 +46,14 @@ from refine_lib import load_network, multiscale_inpaint, random_scenes, stroke_m
 from refine_lib.fast.memory import bytes_per_pixel
 from refine_lib.fast.process import return_free_memory
 from refine_lib.fast.speed import sped_up
+from refine_lib.optimizers import OPTIMIZERS
 
 def held(what):
     return 1024 * int(re.search(what + r":\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 size = int(sys.argv[2])
 model, image, mask = load_network(sys.argv[1], "cpu"), random_scenes(size, seed=1), stroke_masks(size, seed=1)
-needed = size**2 * bytes_per_pixel(sped_up(model)[0], mask)
+needed = size**2 * bytes_per_pixel(sped_up(model)[0], OPTIMIZERS["adam"], mask)
 settings = dict(n_iters=2, progress=False)
 multiscale_inpaint(image[..., :64, :64], mask[..., :64, :64], model, 32, **settings)  # what libraries take once
 return_free_memory()
@@ -80,31 +82,29 @@ def test_the_memory_of_a_run_is_predicted(name, size, at_once):
 
 def test_a_larger_network_takes_more_and_weights_are_not_counted():
     sizes = [split_network(LamaGenerator(ngf=n, n_blocks=2)) for n in (4, 16)]
-    small, large = map(bytes_per_pixel, sizes)
+    small, large = map(bytes_of, sizes)
     assert 1.5 * small < large < 8 * small
     weights = sum(t.nbytes for t in sizes[1].parameters())
     assert weights / SIDES_PX[0] ** 2 > 100
-    assert bytes_per_pixel(split_network(nn.Sequential(nn.Conv2d(4, 3, 1)), at=0)) < 500
+    assert bytes_of(split_network(nn.Sequential(nn.Conv2d(4, 3, 1)), at=0)) < 500
 
 
 def test_float64_takes_twice_the_memory():
-    single, double = (
-        bytes_per_pixel(split_network(LamaGenerator(ngf=4, n_blocks=1)).to(t)) for t in (torch.float32, torch.float64)
-    )
+    single, double = (bytes_of(split_network(LamaGenerator(ngf=4, n_blocks=1)).to(t)) for t in (torch.float32, torch.float64))
     assert double == pytest.approx(2 * single, rel=0.01)
 
 
 def test_a_small_hole_takes_less():
     model, mask = sped_up(split_network(LamaGenerator(ngf=4, n_blocks=2)))[0], torch.zeros(1, 1, 700, 500)
     mask[..., 300:330, 10:90] = 1
-    assert bytes_per_pixel(model, mask) < 0.8 * bytes_per_pixel(model)
+    assert bytes_of(model, mask) < 0.8 * bytes_of(model)
 
 
 def test_the_smallest_hole_and_that_of_a_later_picture_are_seen():
     model, mask = split_network(LamaGenerator(ngf=4, n_blocks=1)), torch.zeros(2, 1, 1024, 1024)
     mask[1, :, 8:9, 100:300] = 1
     sped = sped_up(model)[0]
-    assert 0 < bytes_per_pixel(sped, mask) < bytes_per_pixel(sped)
+    assert 0 < bytes_of(sped, mask) < bytes_of(sped)
 
 
 @pytest.fixture
@@ -123,13 +123,17 @@ def local():
     return split_network(fill_by_formula(LamaGenerator(ngf=4, n_blocks=12, ratio=0))).float()
 
 
+def bytes_of(model, mask=None):
+    return bytes_per_pixel(model, Adam, mask)
+
+
 @pytest.fixture
 def plans_for(monkeypatch):
     """Makes the plans of a picture where so many bytes are available."""
 
     def make(model, available, height=600, width=500):
         monkeypatch.setattr(plans, "available_memory", lambda device: available)
-        return Plans(model, torch.zeros(1, 3, height, width), hole_in(height, width))
+        return Plans(model, torch.zeros(1, 3, height, width), hole_in(height, width), Adam)
 
     return make
 
@@ -143,7 +147,7 @@ def hole_in(height, width):
 def test_the_first_plan_that_fits_is_taken(deep, plans_for):
     faster, plan = sped_up(deep)
     mask = hole_in(600, 500)
-    needed = HELD_PER_BYTE * mask.numel() * bytes_per_pixel(faster, mask)
+    needed = HELD_PER_BYTE * mask.numel() * bytes_of(faster, mask)
     assert plans_for(deep, 1.01 * needed).plan == plan
     in_segments = plans_for(deep, 0.95 * needed)
     assert in_segments.plan == replace(plan, segments=2) and not in_segments.note
@@ -180,7 +184,7 @@ def test_each_plan_takes_less_memory_and_gives_the_same_picture(deep, local):
         ways = [checkpointed(faster, n_segments) for n_segments in counts]
         for way in ways:
             assert torch.equal(multiscale_inpaint(image, mask, way, **SETTINGS, speed="exact").image, wanted)
-        needed = [bytes_per_pixel(network, mask) for network in (faster, *ways)]
+        needed = [bytes_of(network, mask) for network in (faster, *ways)]
         assert all(less < share * more for more, less, share in zip(needed, needed[1:], shares, strict=False))
 
 

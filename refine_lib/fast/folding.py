@@ -25,7 +25,8 @@ def folded(model: Network) -> Network:
         A copy; the given one is left as it is.
     """
     model = copy.deepcopy(model)
-    cut = model.layers[model.at] if hasattr(model, "at") and model.at < len(model.layers) else None
+    at, layers = getattr(model, "at", None), getattr(model, "layers", ())
+    cut = layers[at] if at is not None and at < len(layers) else None
     for module in list(model.modules()):
         if isinstance(module, nn.Sequential):
             for (_, first), (name, second) in zip(

@@ -1,5 +1,7 @@
 """What networks with frozen weights are made of: layers with a gradient of their own, which needs nothing of what they saw."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -50,7 +52,8 @@ class Enlarging(Frozen):
 
     def __init__(self, transposed: nn.ConvTranspose2d, precision: torch.dtype | None = None):
         super().__init__(transposed.weight, transposed.bias, precision)
-        self.stride, self.padding, self.output_padding = transposed.stride, transposed.padding, transposed.output_padding
+        self.stride, self.output_padding = transposed.stride, transposed.output_padding
+        self.padding: Any = transposed.padding
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> (B, C', H', W')."""

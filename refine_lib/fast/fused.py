@@ -9,6 +9,7 @@ of four times the channels is the same sum in less than half of the time.
 
 import copy
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -118,12 +119,12 @@ class FusedLayer(nn.Module):
 
     def backward(self, gradient, passed, masked, to_both):
         """The gradient by the layer's input, written to ``to_both``; ``masked`` is written over, and may be the gradient."""
-        *passed, out = passed
+        squeezed, spectrum, out = passed
         local, global_ = where(gradient, out, out=masked).to(self.dtype).split(self.n_both, dim=1)
         to_padded = self.to_local.back(local)
         to_padded.narrow(1, 0, self.n_local).add_(self.to_global.back(global_))
         to_both.copy_(_unpad(to_padded))
-        self.spectral.add_back(to_both.split(self.n_both, dim=1)[1], global_, passed)
+        self.spectral.add_back(to_both.split(self.n_both, dim=1)[1], global_, (squeezed, spectrum))
         return to_both
 
 
@@ -170,7 +171,8 @@ class FusedDecoder(nn.Module):
 
     def __init__(self, layers: Iterable[nn.Module], precision: torch.dtype | None = None):
         super().__init__()
-        *enlarging, pad, convolution, _ = folded(nn.Sequential(*layers))
+        parts: list[Any] = list(folded(nn.Sequential(*layers)))
+        *enlarging, pad, convolution, _ = parts
         self.enlarging = nn.ModuleList(Enlarging(transposed, precision) for transposed in enlarging[::3])
         self.head = Head(pad, convolution, precision)
 
@@ -227,6 +229,7 @@ class Head(nn.Module):
 
     def __init__(self, pad: nn.ReflectionPad2d, convolution: nn.Conv2d, precision: torch.dtype | None = None):
         super().__init__()
+        assert convolution.bias is not None  # as begins_at has seen
         weight, bias = convolution.weight.detach(), convolution.bias.detach()
         self.n_pad, self.wide, self.dtype = pad.padding[0], weight.dtype, precision or weight.dtype
         self.n_seen = max(weight.shape[-1] - 1, self.n_pad + 1)  # pixels from the border on that those at the border see

@@ -1,8 +1,10 @@
 """How much memory a refinement takes, measured with the network itself, and how much there is."""
 
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -44,7 +46,7 @@ def in_words(n_bytes: float) -> str:
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
 
 
-def bytes_per_pixel(model, mask: torch.Tensor | None = None) -> float:
+def bytes_per_pixel(model, optimizer: Callable[..., Any], mask: torch.Tensor | None = None) -> float:
     """The most memory that a refinement's tensors hold at a time, for each pixel of the picture.
 
     Two updates of z are made for two small pictures, and every tensor is counted from when it is made to when it is freed. What
@@ -52,6 +54,7 @@ def bytes_per_pixel(model, mask: torch.Tensor | None = None) -> float:
 
     Args:
         model: a split network.
+        optimizer: what moves z, of ``refine_lib.optimizers.OPTIMIZERS``.
         mask: (B, 1, H, W) with a hole, in what place and of what share of the picture it is; of a batch all holes together.
             None stands for all of the picture.
     """
@@ -66,11 +69,12 @@ def bytes_per_pixel(model, mask: torch.Tensor | None = None) -> float:
         with Tensors() as tensors, torch.enable_grad():
             agreement = Agreement(image[..., ::2, ::2], F.max_pool2d(hole, 2), (side, side))
             leaves, z = as_leaves(model.front(image, hole))
-            adam = torch.optim.Adam(leaves, fused=True)
+            moves = optimizer(leaves, lr=1e-3, n_iters=2)
             for _ in range(2):
-                adam.zero_grad()
-                agreement(model.rear(z)[..., :side, :side]).sum().backward()
-                adam.step()
+                moves.zero_grad()
+                losses = agreement(model.rear(z))
+                losses.sum().backward()
+                moves.step(losses.detach())
         peaks.append(tensors.peak)
     return (
         max(peaks[1] - peaks[0], 0) / (SIDES_PX[1] ** 2 - SIDES_PX[0] ** 2) + NUMBERS_PER_PX_OF_PICTURES * like.element_size()

@@ -29,6 +29,7 @@ class Plans:
 
     Args:
         model, image, mask, speed: as in ``refine_lib.multiscale_inpaint``.
+        optimizer: what moves z, of ``refine_lib.optimizers.OPTIMIZERS``.
         whole: whether the prediction is wanted outside of the hole too.
 
     Attributes:
@@ -38,10 +39,11 @@ class Plans:
         note: a sentence where memory may not hold the run, or did not; else empty.
     """
 
-    def __init__(self, model, image: torch.Tensor, mask: torch.Tensor, speed: str = "auto", whole: bool = False):
+    def __init__(self, model, image: torch.Tensor, mask: torch.Tensor, optimizer, speed: str = "auto", whole: bool = False):
         self.model, self.plan = sped_up(model, speed, whole)
         self.device: torch.device = device_of(model, image.device)
         self.note = ""
+        self._optimizer = optimizer
         self._may_change = speed != "exact"
         self._unsegmented = self.model
         self._left: list[int] | None = None  # numbers of segments of the plans that come next; None until one is asked for
@@ -54,7 +56,7 @@ class Plans:
             return
         least = None
         while True:
-            needed = HELD_PER_BYTE * mask.numel() * bytes_per_pixel(self.model, mask)
+            needed = HELD_PER_BYTE * mask.numel() * bytes_per_pixel(self.model, self._optimizer, mask)
             if needed <= available:
                 return
             if least is None or needed < WORTH_ITS_TIME * least[0]:

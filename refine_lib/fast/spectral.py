@@ -7,6 +7,8 @@ in all columns except the first and (for an even width) the last. A 1x1 convolut
 way back the factor meets its inverse. The gradient therefore takes the forward's path with the weights transposed.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -25,9 +27,9 @@ class FusedSpectral(nn.Module):
 
     def __init__(self, spectral: SpectralTransform, precision: torch.dtype | None = None):
         super().__init__()
-        squeeze, mix, widen = spectral.conv1[0], spectral.fu.conv_layer, spectral.conv2
+        layers: list[Any] = [spectral.conv1[0], spectral.fu.conv_layer, spectral.conv2]
         self.squeeze, self.mix, self.widen = (
-            Product(layer.weight.detach().flatten(1), layer.bias, precision) for layer in (squeeze, mix, widen)
+            Product(layer.weight.detach().flatten(1), layer.bias, precision) for layer in layers
         )
 
     def add(self, to: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

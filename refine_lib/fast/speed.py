@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from refine_lib.fast.folding import folded
 from refine_lib.fast.fused import FusedBlocks, FusedDecoder
-from refine_lib.loss import bounding_box, cropped
+from refine_lib.loss import beside, bounding_box, cropped
 from refine_lib.networks.featuremap import Featuremap
 from refine_lib.networks.lama import JoinLocalAndGlobal, LamaGenerator
 from refine_lib.networks.probe import small_picture
@@ -50,11 +51,15 @@ class Plan:
         return ", ".join(said)
 
 
+def _channels_last(model):
+    return model.to(memory_format=torch.channels_last)
+
+
 # The wrappers that change a picture by rounding alone, by name, in their order. Each is called with the network, the precision
 # of convolutions (None: that of the weights), and whether the prediction is wanted outside of the hole too. It returns the
 # network that it was given where there is nothing to do.
 WRAPPERS: dict[str, Callable[[SplitNetwork, torch.dtype | None, bool], SplitNetwork]] = {
-    "batch norms folded, channels last": lambda model, *_: folded(model).to(memory_format=torch.channels_last),
+    "batch norms folded, channels last": lambda model, *_: _channels_last(folded(model)),
     "blocks fused": lambda model, precision, _: fused(model, precision),
     "decoded around the hole": lambda model, _, whole: model if whole or _join_of(model) is None else around_hole(model),
 }
@@ -141,13 +146,13 @@ def fused(model: SplitNetwork, precision: torch.dtype | None = None) -> SplitNet
         TypeError: where the network is not a list of layers.
     """
     _check_list(model)
-    layers = list(model.layers[: model.at])
-    decoder = FusedDecoder.begins_at(model.layers, first=model.at)
-    for can_be_fused, run in groupby(model.layers[model.at : decoder], FusedBlocks.can_hold):
-        found = list(run)
+    given = list(model.layers)
+    layers, decoder = given[: model.at], FusedDecoder.begins_at(given, first=model.at)
+    for can_be_fused, run in groupby(given[model.at : decoder], FusedBlocks.can_hold):
+        found: list[Any] = list(run)
         layers += [FusedBlocks(found, precision)] if can_be_fused else found
     if decoder is not None:
-        layers.append(FusedDecoder(model.layers[decoder:], precision))
+        layers.append(FusedDecoder(given[decoder:], precision))
     is_fused = any(isinstance(layer, FusedBlocks | FusedDecoder) for layer in layers)
     return _with_layers(model, layers) if is_fused else model
 
@@ -192,10 +197,11 @@ def around_hole(model: SplitNetwork) -> SplitNetwork:
         Another split network, which shares the layers of the given one.
     """
     _check_list(model)
-    if _join_of(model) is None:
+    join = _join_of(model)
+    if join is None:
         raise ValueError("model has no decoder of LaMa behind its cut; expected a LamaGenerator, cut before its decoder")
-    around = _with_layers(model, model.layers, kind=AroundHole)
-    around.join = _join_of(model)
+    around: Any = _with_layers(model, model.layers, kind=AroundHole)
+    around.join = join
     return around
 
 
@@ -215,24 +221,25 @@ def _join_of(model):
 class AroundHole(SplitNetwork):
     """See ``around_hole``; ``join`` is the index of the layer that makes one featuremap, behind which the decoder begins."""
 
-    join: int
+    join: Any
 
     def front(self, image, mask):
         z = super().front(image, mask)
         cell = LamaGenerator.multiple
-        parts = bounding_box(mask)
-        z.box = tuple(slice(max((part.start - BEFORE_PX) // cell, 0), -(-(part.stop + BEHIND_PX) // cell)) for part in parts)
+        rows, columns = (
+            slice(max((part.start - BEFORE_PX) // cell, 0), -(-(part.stop + BEHIND_PX) // cell)) for part in bounding_box(mask)
+        )
+        z.box = rows, columns
         return z
 
     def rear(self, z):
-        if getattr(z, "box", None) is None:
+        if not isinstance(z, Featuremap) or z.box is None:
             return super().rear(z)
         (rows, columns), cell = z.box, LamaGenerator.multiple
         x = self.layers[self.at : self.join + 1](tuple(z) if len(z) > 1 else z[0])
-        height, width = x.shape[-2:]
-        beside = columns.start, max(width - columns.stop, 0), rows.start, max(height - rows.stop, 0)
-        part = self.layers[self.join + 1 :](cropped(x, beside).contiguous(memory_format=torch.channels_last))
-        whole = F.pad(part, [cell * n for n in beside])
+        sides = beside(rows, columns, x)
+        part = self.layers[self.join + 1 :](cropped(x, sides).contiguous(memory_format=torch.channels_last))
+        whole = F.pad(part, [cell * n for n in sides])
         return whole if z.size is None and self.value_range == (0, 1) else self._as_picture(whole, z.size)
 
 
@@ -270,7 +277,7 @@ def checkpointed(model: SplitNetwork, n_segments: int) -> SplitNetwork:
 def dealt_out(model: SplitNetwork) -> list[nn.Module]:
     """The layers behind the cut that ``checkpointed`` puts into segments; fused blocks count as what they are made of."""
     start, stop = _dealt(model)
-    layers = model.layers[start:stop]
+    layers = list(model.layers)[start:stop]
     return [part for layer in layers for part in (layer.by_block() if isinstance(layer, FusedBlocks) else [layer])]
 
 

@@ -8,7 +8,7 @@ import torch
 from refine_lib.networks.trace import Record
 
 
-class Featuremap(tuple):
+class Featuremap(tuple[torch.Tensor, ...]):
     """z: the tensors that cross the cut, and what is known of the picture that they stand for.
 
     A LaMa generator cut at its blocks has two tensors, local (B, C1, H/8, W/8) and global (B, C2, H/8, W/8). A cut of another

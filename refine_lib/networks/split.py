@@ -33,6 +33,8 @@ class SplitNetwork(nn.Module):
         multiple: in pixels. Height and width are padded to a multiple of it.
     """
 
+    layers: nn.Sequential
+
     def __init__(self, layers: nn.Sequential, at: Any, hole_value: float, value_range: tuple[float, float], multiple: int):
         super().__init__()
         self.layers = layers.eval().requires_grad_(False)
@@ -62,7 +64,9 @@ class SplitNetwork(nn.Module):
         Returns:
             z, a tuple of tensors (B, C, h, w) that knows the size of the picture.
         """
-        x = self.layers[: self.at](self.network_input(image, mask))
+        x: Any = self.network_input(image, mask)
+        for layer in self.layers[: self.at]:  # not as a Sequential, which would hold its input to its end
+            x = layer(x)
         return Featuremap(x if isinstance(x, tuple) else (x,), image.shape[-2:])
 
     def rear(self, z: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
@@ -79,7 +83,11 @@ class SplitNetwork(nn.Module):
         tensors = (z,) if isinstance(z, torch.Tensor) else tuple(z)
         if any(getattr(layer, "inplace", False) for layer in rear.modules()):
             tensors = tuple(t.clone() for t in tensors)  # a layer that works in place must not change z itself
-        return self._as_picture(rear(tensors[0] if len(tensors) == 1 else tensors), getattr(z, "size", None))
+        x: Any = tensors[0] if len(tensors) == 1 else tensors
+        del tensors
+        for layer in rear:
+            x = layer(x)
+        return self._as_picture(x, getattr(z, "size", None))
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """The plain prediction, (B, 3, H, W): ``rear(front(image, mask))``."""

@@ -25,6 +25,7 @@ from refine_lib.fast.speed import sped_up
 from refine_lib.masks import erode
 from refine_lib.networks import load_network, settings_for
 from refine_lib.networks.probe import check_model, device_of
+from refine_lib.optimizers import OPTIMIZERS
 from refine_lib.photos.files import LeftOut, Photo, check_holds, check_output, read_hole, read_photo, write_photo
 from refine_lib.photos.opened import Source
 from refine_lib.photos.pixels import to_image, to_pixels
@@ -177,7 +178,10 @@ def inpaint_photo(
     if grown.any():
         model = load_network(os.fspath(network), device, progress) if named else network
         available = available_memory(device_of(model, torch.device("cpu"))) - KEPT_BYTES_PER_PIXEL * grown.numel()
-        budget = Budget(HELD_PER_BYTE * bytes_per_pixel(sped_up(model, speed, whole=loss == "code")[0]), max(available, 0))
+        budget = Budget(
+            HELD_PER_BYTE * bytes_per_pixel(sped_up(model, speed, whole=loss == "code")[0], OPTIMIZERS[optimizer]),
+            max(available, 0),
+        )
         work.windows, work.owner = plan_windows(work.hole, windows, context, settings["smallest_scale"], budget)
         work.run(model, settings, callback, Path(given.name).name if progress else None)
 

@@ -7,11 +7,9 @@ libraries load once.
 
 import argparse
 import json
-import math
 import statistics
 import subprocess
 import sys
-import time
 import warnings
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -20,10 +18,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
-import torch.nn.functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import conv_flop_count, flop_registry, shape_wrapper
 from tqdm.auto import tqdm
 
 from refine_lib.device import describe, pick_device
@@ -38,6 +32,7 @@ from refine_lib.refine import multiscale_inpaint
 from refine_lib.scenes import random_scenes
 from refine_lib.scenes.strokes import stroke_masks
 from refine_lib.workshop.baseline import Baseline
+from refine_lib.workshop.work import Machine, Timed, Work, timed
 
 NETWORKS = {"mini-lama": 64, "lama-fourier": 512, "big-lama": 512}  # and the smallest scale; the large ones with random weights
 OURS, THEIRS, EXACT, MIXED, POLYAK = "refine_lib", "authors", "exact", "mixed", "polyak"
@@ -115,150 +110,12 @@ class Row:
         }
 
 
-class Timed:
-    """A split network that counts the seconds of its parts."""
-
-    def __init__(self, model):
-        self.model, self.network_input = model, model.network_input
-        self.parameters, self.multiple = model.parameters, model.multiple
-        self.device = next(model.parameters()).device
-        self.seconds = dict.fromkeys(("front", "rear", "gradient"), 0.0)
-
-    def __call__(self, image, mask):
-        return self.rear(self.front(image, mask))
-
-    def front(self, image, mask):
-        with _Stopwatch(self, "front"):
-            return self.model.front(image, mask)
-
-    def rear(self, z):
-        with _Stopwatch(self, "rear"):
-            prediction = self.model.rear(z)
-        if prediction.requires_grad:
-            self._count_gradient(prediction, z)
-        return prediction
-
-    def _count_gradient(self, prediction, z):
-        """The seconds from when the gradient begins to go through the rear to when the last tensor of z has its own."""
-        stopwatch, left, hooks = _Stopwatch(self, "gradient"), {id(t) for t in z}, []
-
-        def arrived(t):
-            left.discard(id(t))
-            if not left:
-                stopwatch.__exit__()
-                for hook in hooks:
-                    hook.remove()
-
-        prediction.register_hook(lambda _: stopwatch.__enter__())
-        hooks += [t.register_post_accumulate_grad_hook(arrived) for t in z if t.is_leaf]
-
-
-class _Stopwatch:
-    def __init__(self, timed, part):
-        self.timed, self.part = timed, part
-
-    def __enter__(self):
-        _wait_for(self.timed.device)
-        self.started = time.perf_counter()
-
-    def __exit__(self, *_):
-        _wait_for(self.timed.device)
-        self.timed.seconds[self.part] += time.perf_counter() - self.started
-
-
-def _wait_for(device):
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def generator_of(name):
     """A network to measure with; published ones with random weights, which serve for speed."""
     if name in EMBEDDED:
         return load_generator(EMBEDDED[name])
     torch.manual_seed(0)
     return LamaGenerator(n_blocks=9) if name == "lama-fourier" else LamaGenerator()
-
-
-@dataclass
-class Machine:
-    """What a device can do at the best: operations a second in float32, in a product of matrices or a convolution, whichever is
-    the faster, and bytes a second in a copy."""
-
-    flops_per_second: float
-    bytes_per_second: float
-
-    @classmethod
-    def measured(cls, device):
-        size = 8192 if device.type == "cuda" else 2048
-        a, b = torch.rand(2, size, size, device=device)
-        source, target = torch.rand(2, 2**26, device=device)
-        picture, weight = torch.rand(1, 256, size // 32, size // 32, device=device), torch.rand(256, 256, 3, 3, device=device)
-        picture, weight = (t.contiguous(memory_format=torch.channels_last) for t in (picture, weight))
-        calls = lambda: a @ b, lambda: F.conv2d(picture, weight), lambda: target.copy_(source)
-        product, convolution, copy = (_fastest(call, device, n=25) for call in calls)
-        n_products = 256 * 256 * 9 * (size // 32 - 2) ** 2
-        return cls(max(2 * size**3 / product, 2 * n_products / convolution), 2 * source.nbytes / copy)
-
-    def least_seconds(self, flops, traffic):
-        return max(flops / self.flops_per_second, traffic / self.bytes_per_second)
-
-
-def _timed(call, device):
-    """What a function without arguments returns, and its seconds."""
-    _wait_for(device)
-    started = time.perf_counter()
-    result = call()
-    _wait_for(device)
-    return result, time.perf_counter() - started
-
-
-def _fastest(call, device, n=7):
-    return min(_timed(call, device)[1] for _ in range(n))
-
-
-class Work(TorchDispatchMode):
-    """Counts what convolutions, matrix products and Fourier transforms need: ``flops``, and ``traffic``, bytes in and out."""
-
-    def __init__(self):
-        super().__init__()
-        self.flops = self.traffic = 0
-
-    def __torch_dispatch__(self, call, types, args=(), kwargs=None):
-        with self:
-            output = call.decompose(*args, **(kwargs or {}))  # of what is made of others those are counted
-        if output is not NotImplemented:
-            return output
-        output = call(*args, **(kwargs or {}))
-        count = COUNTS.get(call.overloadpacket)
-        if count is not None:
-            self.flops += count(*args, **(kwargs or {}), out_val=output)
-            self.traffic += sum(t.nbytes for t in tree_leaves((args, output)) if isinstance(t, torch.Tensor))
-        return output
-
-
-@shape_wrapper
-def _fft_flops(shape, *_, out_shape=None, **__):
-    """2.5 N log2 N operations for a transform of N real numbers, the usual count, in two dimensions."""
-    *channels, height, width = max(shape, out_shape)  # the real side is the wider
-    n = height * width
-    return round(2.5 * n * np.log2(n) * np.prod(channels))
-
-
-@shape_wrapper
-def _linear_flops(x_shape, weight_shape, *_, **__):
-    return 2 * math.prod(x_shape) * weight_shape[0]
-
-
-@shape_wrapper
-def _convolution_flops(x_shape, weight_shape, *_, out_shape=None, **__):
-    return conv_flop_count(x_shape, weight_shape, out_shape)
-
-
-aten = torch.ops.aten
-COUNTS = dict(flop_registry) | dict.fromkeys((aten._fft_r2c, aten._fft_c2r), _fft_flops)
-COUNTS |= {aten.addmm_: flop_registry[aten.addmm], aten.mkldnn_convolution: _convolution_flops}
-if hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # not in every build of torch
-    COUNTS[torch.ops.mkldnn._linear_pointwise] = _linear_flops
 
 
 def contestants(name, size, n_iters, device, baseline=None, mixed=False):
@@ -318,7 +175,7 @@ def measure(name, size, n_iters=15, runs=3, device=None, baseline=None, mixed=Fa
         results = {}
         for i in range(n_runs):
             for who, run in found.items():
-                results[who], seconds = _timed(run, device)
+                results[who], seconds = timed(run, device)
                 if i >= warm_ups:
                     row.all_seconds[who].append(seconds)
                 bar.update()
@@ -346,12 +203,12 @@ def measure(name, size, n_iters=15, runs=3, device=None, baseline=None, mixed=Fa
 def _parts_of(name, size, n_iters, n_timed, device):
     """Seconds of each part of a run of n_iters updates, from a run of n_timed: each update needs the same again."""
     found, model = contestants(name, size, n_timed, device)
-    timed = Timed(sped_up(model)[0])
-    _, total = _timed(lambda: found[OURS](timed, "exact"), device)
-    rest = total - sum(timed.seconds.values())
+    parts = Timed(sped_up(model)[0])
+    _, total = timed(lambda: found[OURS](parts, "exact"), device)
+    rest = total - sum(parts.seconds.values())
     passes = (n_iters + 1) / (n_timed + 1)
     often = {"front": 1.0, "rear": passes, "gradient": n_iters / n_timed}
-    return {part: often[part] * spent for part, spent in timed.seconds.items()} | {"loss and rest": passes * rest}
+    return {part: often[part] * spent for part, spent in parts.seconds.items()} | {"loss and rest": passes * rest}
 
 
 def _work_of(name, size, n_iters, device):
@@ -367,18 +224,10 @@ def _work_of(name, size, n_iters, device):
 
 def _peak_of(who, name, size, n_iters, device, baseline):
     """The most memory that a run takes beyond what was held before it, in bytes, in a process of its own."""
-    command = [
-        sys.executable,
-        "-m",
-        "refine_lib.workshop.benchmark",
-        "--network",
-        name,
-        "--sizes",
-        size,
-        "--n-iters",
-        min(n_iters, 3),
-    ]
-    command += ["--device", device, "--peak-of", who] + (["--baseline", baseline] if baseline else [])
+    options = {"network": name, "sizes": size, "n-iters": min(n_iters, 3), "device": device, "peak-of": who}
+    options |= {"baseline": baseline} if baseline else {}
+    command = [sys.executable, "-m", "refine_lib.workshop.benchmark"]
+    command += [word for option, value in options.items() for word in (f"--{option}", value)]
     run = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if run.returncode:
         raise RuntimeError(f"the process that measures the memory of {who} failed: {run.stderr.strip()[-500:]}")
@@ -415,7 +264,7 @@ def growth(name, size, n_iters, device, runs=3):
         run()
     for _ in range(runs):
         for n, run in runners.items():
-            times[n].append(_timed(run, device)[1])
+            times[n].append(timed(run, device)[1])
     return [(n, statistics.median(t)) for n, t in times.items()]
 
 
