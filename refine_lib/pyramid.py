@@ -74,8 +74,8 @@ def downscale_matrix(n: int, part: slice, like: torch.Tensor) -> tuple[torch.Ten
     place = ((place + 0.5) * n / (n // 2) - 0.5).clamp(0, n - 1)  # of the interpolation, align_corners=False
     offsets, weights = _gaussian(like.new_empty(0, dtype=torch.float64, device="cpu"))
     matrix = torch.zeros(len(place), n, dtype=torch.float64)
-    for neighbour, share in ((place.floor(), 1 - place.frac()), (place.floor() + 1, place.frac())):
-        seen = neighbour.clamp(max=n - 1)[:, None].long() + offsets.long()
+    for neighbor, share in ((place.floor(), 1 - place.frac()), (place.floor() + 1, place.frac())):
+        seen = neighbor.clamp(max=n - 1)[:, None].long() + offsets.long()
         seen = (n - 1) - ((n - 1) - seen.abs()).abs()  # reflected at both ends
         matrix.scatter_add_(1, seen, share[:, None] * weights)
     (seen,) = matrix.any(dim=0).nonzero(as_tuple=True)

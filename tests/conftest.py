@@ -44,7 +44,7 @@ def root():
 
 @pytest.fixture(scope="session")
 def tiny():
-    """A split LaMa generator in float64, small enough to be optimised in a fraction of a second."""
+    """A split LaMa generator in float64, small enough to be optimized in a fraction of a second."""
     return split_network(fill_by_formula(LamaGenerator(ngf=4, n_blocks=2)))
 
 

@@ -258,24 +258,24 @@ def test_classical_fills_keep_what_is_known(words):
 def test_results_made_elsewhere_are_a_method(tmp_path):
     pictures = find_pictures("scenes:2")
     write_inputs(pictures, ("thick",), 128, 0, tmp_path)
-    for picture in pictures:  # another tool: it fills with grey
+    for picture in pictures:  # another tool: it fills with gray
         name = picture.file_name
         image, mask = (
             to_pixels(load(tmp_path / place / name)) for place, load in (("images", load_photo), ("masks/thick", load_mask))
         )
         assert image.shape == (128, 128, 3) and set(np.unique(mask)) == {0, 255}
         filled = np.where(mask > 0, 128, 0).astype(np.uint8)
-        (tmp_path / "grey" / "thick").mkdir(parents=True, exist_ok=True)
-        Image.fromarray(filled).save(tmp_path / "grey" / "thick" / name)
-    method = parse_method(f"folder:Grey:{tmp_path}/grey")
-    assert method == Folder(f"folder:Grey:{tmp_path}/grey", "Grey", f"{tmp_path}/grey")
+        (tmp_path / "gray" / "thick").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(filled).save(tmp_path / "gray" / "thick" / name)
+    method = parse_method(f"folder:Gray:{tmp_path}/gray")
+    assert method == Folder(f"folder:Gray:{tmp_path}/gray", "Gray", f"{tmp_path}/gray")
     case, truth = case_of()
     filled, _ = method.fill(case)
     assert torch.equal(filled, paste(torch.full_like(truth, 128 / 255), case.image, case.mask))
     with pytest.raises(ValueError, match="is 128 px wide and 128 px high; expected 64 px wide and 64 px high"):
         method.fill(case_of(size=64)[0])
     with pytest.raises(FileNotFoundError, match="is no folder"):
-        parse_method("folder:Grey:/nowhere").ready()
+        parse_method("folder:Gray:/nowhere").ready()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The loss: what it sees, and that it is made of what Algorithm 1 says. And the optimisers that follow it."""
+"""The loss: what it sees, and that it is made of what Algorithm 1 says. And the optimizers that follow it."""
 
 import pytest
 import torch

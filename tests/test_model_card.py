@@ -165,14 +165,14 @@ def test_the_command_says_what_is_wrong(wrong, what, monkeypatch, capsys):
     assert what in capsys.readouterr().err
 
 
-def test_optimisers_are_compared_with_the_papers(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", "evaluate --optimisers --scenes 2 --times 2 --erosion 3 --seed 3".split())
+def test_optimizers_are_compared_with_the_papers(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", "evaluate --optimizers --scenes 2 --times 2 --erosion 3 --seed 3".split())
     main()
     printed = capsys.readouterr().out
     rows = [
         [cell.strip() for cell in line.split("|")] for line in printed.splitlines() if line.startswith(("| Adam", "| Polyak"))
     ]
-    assert "| optimiser | loss, level 2 | L1 | SSIM |" in printed and len(rows) == 5
+    assert "| optimizer | loss, level 2 | L1 | SSIM |" in printed and len(rows) == 5
     losses = {row[1]: float(row[2]) for row in rows}
     assert losses["Polyak, 5 updates"] < losses["Adam, 15 updates, lr 0.002"]
     assert "- Polyak, 5 updates: L1 below Adam, 15 updates, lr 0.002 by" in printed
@@ -181,8 +181,8 @@ def test_optimisers_are_compared_with_the_papers(monkeypatch, capsys):
 
 def test_the_loss_can_be_chosen(monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr(model_card, "compare_optimisers", lambda *_, **settings: seen.append(settings))
-    monkeypatch.setattr(sys, "argv", "evaluate --optimisers --loss code --scenes 1 --times 2".split())
+    monkeypatch.setattr(model_card, "compare_optimizers", lambda *_, **settings: seen.append(settings))
+    monkeypatch.setattr(sys, "argv", "evaluate --optimizers --loss code --scenes 1 --times 2".split())
     main()
     assert seen == [dict(smallest_scale=64, erosion=15, loss="code")] and "erosion 15, loss code, " in capsys.readouterr().out
 

@@ -140,7 +140,7 @@ def test_aot_gan_is_refined_by_the_same_loop(size):
     torch.manual_seed(0)
     network = AOTGenerator(channels=16, n_blocks=2, rates=(1, 2))
     for weights in network.parameters():
-        weights.data *= 1.5  # or an untrained network would draw plain grey
+        weights.data *= 1.5  # or an untrained network would draw plain gray
     image, mask = random_scenes(size, seed=1), stroke_masks(size, seed=1)
     result = multiscale_inpaint(image, mask, split_network(network), 64, n_iters=4, lr=0.02, erosion=5, progress=False)
     assert result.n_levels == {128: 2, 256: 3}[size]

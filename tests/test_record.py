@@ -44,7 +44,7 @@ class UNet(nn.Module):
 
 
 def lively(network):
-    """An untrained network whose pictures are not plain grey."""
+    """An untrained network whose pictures are not plain gray."""
     for weights in network.parameters():
         weights.data *= 2
     return network.double()
@@ -101,7 +101,7 @@ def test_the_gradient_is_the_networks_own(unet):
     assert torch.equal(found, wanted)
 
 
-def test_all_tensors_of_a_cut_are_optimised_together(unet):
+def test_all_tensors_of_a_cut_are_optimized_together(unet):
     image, mask = picture(64, 52)
     settings = dict(smallest_scale=30, n_iters=6, lr=0.01, erosion=3, progress=False)
     model = split_network(unet, at="middle")
@@ -234,7 +234,7 @@ TRICKS = {
     "changes in place": in_place_after_use,
     "booleans": where_bright,
     "a layer used twice": lambda net, y: net.first(torch.cat([net.second(y), y[:, :1]], dim=1)),
-    "normalised weights": lambda net, y: F.conv2d(y, F.normalize(net.second.weight.repeat(2, 1, 1, 1), dim=0), padding=1),
+    "normalized weights": lambda net, y: F.conv2d(y, F.normalize(net.second.weight.repeat(2, 1, 1, 1), dim=0), padding=1),
     "a complex spectrum": lambda net, y: torch.fft.irfft2(torch.fft.rfft2(y) * 1.1, s=y.shape[-2:]),
     "several results": lambda net, y: torch.std_mean(y, dim=1, keepdim=True)[0] + torch.topk(y, 2, dim=1).values[:, :1] + y,
     "a loop on the size": lambda net, y: sum(torch.roll(y, i, -1) for i in range(y.shape[-1] // 16)),

@@ -35,7 +35,7 @@ def test_rear_of_front_is_the_network_for_every_split_point(at, height, width, r
 
 
 @pytest.mark.parametrize("at", range(N_LAYERS + 1))
-def test_z_can_be_optimised_at_every_split_point(at):
+def test_z_can_be_optimized_at_every_split_point(at):
     model = split_network(GENERATORS[0.75], at=at)
     leaves, z = as_leaves(model.front(*picture(32, 32)))
     model.rear(z).sum().backward()
@@ -120,7 +120,7 @@ class Half(nn.Module):
         return x[:, :3, ::2, ::2]
 
 
-def grey():
+def gray():
     """A layer whose picture is neither black nor white anywhere: there a derivative of zero is the network's fault."""
     layer = nn.Conv2d(4, 3, 1)
     nn.init.constant_(layer.weight, 0.1)
@@ -138,8 +138,8 @@ def grey():
         (nn.Sequential(nn.Conv2d(4, 3, 1)), {"at": "a"}, ValueError, "at is 'a'; expected the name of a layer, for instance 0"),
         (nn.Sequential(nn.Conv2d(4, 3, 1)), {"at": 0, "value_range": (1, 0)}, ValueError, "value_range is"),
         (nn.Sequential(nn.Conv2d(4, 3, 1)), {"at": 0, "multiple": 0}, ValueError, "multiple is 0"),
-        (nn.Sequential(grey(), Detach()), {"at": 1}, ValueError, "breaks the gradient"),
-        (nn.Sequential(grey(), Round()), {"at": 1}, ValueError, "derivative by z is zero everywhere"),
+        (nn.Sequential(gray(), Detach()), {"at": 1}, ValueError, "breaks the gradient"),
+        (nn.Sequential(gray(), Round()), {"at": 1}, ValueError, "derivative by z is zero everywhere"),
         (nn.Sequential(SquareRoot()), {"at": 0}, ValueError, "derivative by z is not finite"),
         (nn.Sequential(Nan()), {"at": 0}, ValueError, "not finite"),
         (nn.Sequential(Half()), {"at": 0}, ValueError, "expected the same shape and dtype"),

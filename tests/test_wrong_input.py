@@ -29,7 +29,7 @@ MASKS = {
     "dtype": (MASK.float(), TypeError, "mask is float32 and image is float64; expected the same"),
     "size": (MASK[..., :32], ValueError, "mask is 48 x 32 px and image is 48 x 40 px; expected the same height and width"),
     "batch": (MASK.expand(2, 1, 48, 40), ValueError, "mask has a batch of 2 and image one of 1"),
-    "grey": (MASK * 0.7, ValueError, r"mask has values between 0 and 0.7; .* mask = \(mask > 0.5\)"),
+    "gray": (MASK * 0.7, ValueError, r"mask has values between 0 and 0.7; .* mask = \(mask > 0.5\)"),
     "255": (MASK * 255, ValueError, r"mask has values between 0 and 255; .* mask = \(mask > 127\)"),
     "nan": (MASK / 0, ValueError, "mask has values that are not finite"),
 }

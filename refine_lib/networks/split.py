@@ -65,7 +65,7 @@ class SplitNetwork(nn.Module):
             z, a tuple of tensors (B, C, h, w) that knows the size of the picture.
         """
         x: Any = self.network_input(image, mask)
-        for layer in self.layers[: self.at]:  # not as a Sequential, which would hold its input to its end
+        for layer in list(self.layers)[: self.at]:  # not as a Sequential, which would hold its input to its end
             x = layer(x)
         return Featuremap(x if isinstance(x, tuple) else (x,), image.shape[-2:])
 
@@ -79,7 +79,7 @@ class SplitNetwork(nn.Module):
         Returns:
             (B, 3, H, W), in [0, 1] where the network keeps to its range.
         """
-        rear = self.layers[self.at :]
+        rear: Any = self.layers[self.at :]
         tensors = (z,) if isinstance(z, torch.Tensor) else tuple(z)
         if any(getattr(layer, "inplace", False) for layer in rear.modules()):
             tensors = tuple(t.clone() for t in tensors)  # a layer that works in place must not change z itself

@@ -49,7 +49,7 @@ def brush_mask(kind: str, size: int | tuple[int, int], seed: int, device: str | 
 
     Returns:
         A float32 mask (1, 1, H, W), 1 = hole; at 512 px at most half of it is hole. (Below some
-        80 px a thin stroke may fall between the pixels' centres.)
+        80 px a thin stroke may fall between the pixels' centers.)
 
     Raises:
         TypeError, ValueError: where an argument is not as above.
@@ -109,7 +109,7 @@ def _boxes(settings, canvas, random):
 
 
 def _drawn(shapes, height, width, scale):
-    """The hole (H, W): pixels whose centre is in a box, or near enough to a segment.
+    """The hole (H, W): pixels whose center is in a box, or near enough to a segment.
 
     Sums and products alone, in float64, so that every machine draws the same.
     """

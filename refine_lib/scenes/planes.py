@@ -18,7 +18,7 @@ PATTERNS = ("stripes", "tiles", "windows", "planks", "bricks", "clouds")
 
 @dataclass(frozen=True)
 class Scenes:
-    """The numbers behind a batch of pictures. Each plane (two to a picture) has its own pattern, view and colours.
+    """The numbers behind a batch of pictures. Each plane (two to a picture) has its own pattern, view and colors.
 
     Tensors start with (B, 2), picture and plane, but for two: ``edge``, where the planes meet, and ``view``, are (B, 3).
     """
@@ -29,7 +29,7 @@ class Scenes:
     tilt: torch.Tensor  # (B, 2, 2), how fast the plane runs away along x and y: its perspective
     phase: torch.Tensor  # (B, 2, 2), shift of the pattern along its two directions, in periods
     fill: torch.Tensor  # (B, 2, 2), share of a period that is figure rather than ground, along the two directions
-    colours: torch.Tensor  # (B, 2, 2, 3), figure and ground, RGB in [0, 1]
+    colors: torch.Tensor  # (B, 2, 2, 3), figure and ground, RGB in [0, 1]
     light: torch.Tensor  # (B, 2, 2), change of brightness along x and y
     softness: torch.Tensor  # (B, 2), width of the pattern's edges, in periods
     grain: torch.Tensor  # (B, 2), strength of the noise on the plane, as a share of its brightness; of clouds, their own
@@ -71,12 +71,12 @@ class Scenes:
 
         chances = torch.tensor(weights, dtype=torch.float32)
         pattern = torch.multinomial(chances, 2 * batch, replacement=True, generator=generator).view(batch, 2)
-        colours = uniform(0, 1, 2, 2, 3)
-        colours = torch.lerp(colours.mean(-1, keepdim=True), colours, 0.7)  # paint rather than neon
+        colors = uniform(0, 1, 2, 2, 3)
+        colors = torch.lerp(colors.mean(-1, keepdim=True), colors, 0.7)  # paint rather than neon
         # Figure and ground must differ in brightness, or there is nothing to continue: move them apart about their mean.
-        brightness = colours.mean(-1, keepdim=True)
+        brightness = colors.mean(-1, keepdim=True)
         apart = uniform(0.15, 0.35, 2, 1, 1) * torch.sign(brightness[:, :, :1] - brightness[:, :, 1:])
-        colours = colours - brightness + brightness.mean(2, keepdim=True) + apart * torch.tensor([1.0, -1.0])[:, None]
+        colors = colors - brightness + brightness.mean(2, keepdim=True) + apart * torch.tensor([1.0, -1.0])[:, None]
         turn = uniform(0, 2 * math.pi)
         offset = torch.where(uniform(0, 1) < one_plane, 3.0, uniform(-0.5, 0.5))
         clouds = pattern == PATTERNS.index("clouds")
@@ -88,7 +88,7 @@ class Scenes:
             tilt=uniform(-0.25, 0.25, 2, 2),
             phase=uniform(0, 1, 2, 2),
             fill=uniform(0.4, 0.6, 2, 2),
-            colours=colours.clamp(0.02, 0.98),
+            colors=colors.clamp(0.02, 0.98),
             light=uniform(-0.12, 0.12, 2, 2) * torch.where(clouds, 2.0, 1.0)[..., None],
             softness=uniform(0.03, 0.15, 2) * soft,
             grain=torch.where(clouds, uniform(0.1, 0.8, 2), uniform(0.03, 0.15, 2) * grainy),
@@ -114,9 +114,9 @@ class Scenes:
         Returns:
             float32 images (B, 3, size, size) in [0, 1].
         """
-        centres = (torch.arange(size, device=device) + 0.5) * 2 / size - 1
+        centers = (torch.arange(size, device=device) + 0.5) * 2 / size - 1
         left, top, shown = self.view.to(device).T[..., None, None]
-        x, y = left + shown * centres[None, None, :], top + shown * centres[None, :, None]
+        x, y = left + shown * centers[None, None, :], top + shown * centers[None, :, None]
         pixel = shown * 2 / size  # its width
         first, second = self._draw_planes(x, y, pixel).unbind(1)
         a, b, c = self.edge.to(device).T[..., None, None]
@@ -136,8 +136,8 @@ class Scenes:
         for number, name in enumerate(PATTERNS):
             these = (plane.pattern == number).nonzero()[:, 0]
             figure[these], tone[these] = _draw_pattern(name, _some_of(plane, these))
-        colours = plane.colours[..., None, None]
-        painted = torch.lerp(colours[:, 1], colours[:, 0], figure[:, None]) * (1 + light + tone)[:, None]
+        colors = plane.colors[..., None, None]
+        painted = torch.lerp(colors[:, 1], colors[:, 0], figure[:, None]) * (1 + light + tone)[:, None]
         return painted.unflatten(0, (-1, 2))
 
 

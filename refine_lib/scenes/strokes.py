@@ -80,7 +80,7 @@ def _random_strokes(batch, style, generator):
 
 
 def _rasterize(points, stroke_width, height, width):
-    """Masks (B, 1, H, W): the pixels whose centre is within half a stroke's width of a segment of a chain."""
+    """Masks (B, 1, H, W): the pixels whose center is within half a stroke's width of a segment of a chain."""
     y = ((torch.arange(height, device=points.device) + 0.5) / height)[:, None]
     x = ((torch.arange(width, device=points.device) + 0.5) / width)[None, :]
     nearest = torch.full((len(points), height, width), math.inf, device=points.device)  # squared distance

@@ -32,7 +32,7 @@ from refine_lib.refine import multiscale_inpaint
 from refine_lib.scenes import random_scenes
 from refine_lib.scenes.strokes import stroke_masks
 from refine_lib.workshop.baseline import Baseline
-from refine_lib.workshop.work import Machine, Timed, Work, timed
+from refine_lib.workshop.work import Machine, Timed, Work, line_of, timed
 
 NETWORKS = {"mini-lama": 64, "lama-fourier": 512, "big-lama": 512}  # and the smallest scale; the large ones with random weights
 OURS, THEIRS, EXACT, MIXED, POLYAK = "refine_lib", "authors", "exact", "mixed", "polyak"
@@ -47,7 +47,7 @@ class Row:
 
     Attributes:
         seconds, all_seconds: ``refine_lib`` is ``multiscale_inpaint`` as it comes; ``exact`` is with ``speed="exact"``,
-            ``mixed`` with ``speed="mixed"``, ``polyak`` with that optimiser and a third of the updates; ``authors`` is the
+            ``mixed`` with ``speed="mixed"``, ``polyak`` with that optimizer and a third of the updates; ``authors`` is the
             authors' code.
         peak_memory: bytes.
         losses: at the end of the last level.
@@ -245,14 +245,6 @@ def _print_peak(who, name, size, n_iters, device, baseline):
     held = torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
     found[who]()
     print(max(peak_memory(device) - held, 0))
-
-
-def line_of(x, y):
-    """The line that is nearest in proportion to points: its start at x = 0, its slope, and the most that a point is off it."""
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    terms = np.stack([1 / y, x / y], axis=1)
-    (start, slope), *_ = np.linalg.lstsq(terms, np.ones(len(x)), rcond=None)
-    return float(start), float(slope), float(np.abs(terms @ (start, slope) - 1).max())
 
 
 def growth(name, size, n_iters, device, runs=3):

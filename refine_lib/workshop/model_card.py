@@ -105,18 +105,18 @@ OPTIMISERS = {  # the first is the paper's, which the others are compared with
     "Polyak, 5 updates": dict(optimizer="polyak", n_iters=5),
     "Polyak, 3 updates": dict(optimizer="polyak", n_iters=3),
 }
-SHARED = ("smallest_scale", "erosion", "loss")  # settings that all optimisers have alike
+SHARED = ("smallest_scale", "erosion", "loss")  # settings that all optimizers have alike
 
 
-def compare_optimisers(title, pictures, model, **settings):
-    """Refines pictures with each optimiser of z, and says how far the loss fell and what became of the picture.
+def compare_optimizers(title, pictures, model, **settings):
+    """Refines pictures with each optimizer of z, and says how far the loss fell and what became of the picture.
 
     Args:
         title, pictures, model: as in ``measure``.
-        settings: of ``multiscale_inpaint``, but for the optimiser's.
+        settings: of ``multiscale_inpaint``, but for the optimizer's.
 
     Returns:
-        A table in Markdown, and a sentence for each optimiser with its paired 95% interval beside the first.
+        A table in Markdown, and a sentence for each optimizer with its paired 95% interval beside the first.
     """
     measured, losses = Measured(title), {way: [] for way in OPTIMISERS}
     for truth, mask in pictures:
@@ -129,7 +129,7 @@ def compare_optimisers(title, pictures, model, **settings):
     n_levels = len(losses[first][0])
     levels = [f"loss, level {level}" for level in range(2, n_levels + 2)]
     lines = [f"{title}, {len(losses[first])} pictures; in brackets 95% of bootstrap samples", ""]
-    lines += ["| optimiser | " + " | ".join([*levels, *MEASURES]) + " |", "|---|" + "---|" * (n_levels + len(MEASURES))]
+    lines += ["| optimizer | " + " | ".join([*levels, *MEASURES]) + " |", "|---|" + "---|" * (n_levels + len(MEASURES))]
     for way in OPTIMISERS:
         cells = [f"{loss:.4f}" for loss in torch.tensor(losses[way]).nanmean(dim=0).tolist()]
         cells += measured.cells(way)
@@ -196,7 +196,7 @@ def main():
     parser.add_argument("--loss", choices=LOSSES, default="paper", help="(default: %(default)s)")
     parser.add_argument("--lr", type=float, default=0.005, help="of z (default: %(default)s, best for the embedded networks)")
     parser.add_argument("--n-iters", type=int, default=15, help="updates of z at each level (default: %(default)s)")
-    parser.add_argument("--optimisers", action="store_true", help="compare optimisers of z, each with its updates and rate")
+    parser.add_argument("--optimizers", action="store_true", help="compare optimizers of z, each with its updates and rate")
     parser.add_argument("--figures", type=Path, help="a folder to write effect.png (the first four scenes) and photos.png into")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
     args = parser.parse_args()
@@ -226,16 +226,16 @@ def main():
         if args.scenes:
             size = args.times * args.size
             drawn = scenes(args.scenes, size, kind, args.seed, device)
-            if args.optimisers:
+            if args.optimizers:
                 same = {name: value for name, value in settings.items() if name in SHARED}
-                print(f"\n{compare_optimisers(f'drawn scenes of {size} px, {kind} holes', drawn, model, **same)}\n")
+                print(f"\n{compare_optimizers(f'drawn scenes of {size} px, {kind} holes', drawn, model, **same)}\n")
                 continue
             report(f"drawn scenes of {size} px, {kind} holes", drawn, "effect" if kind == args.masks[-1] else None)
         if args.photos:
             report(f"holes in {len(BUILT_IN)} photos, {kind}", photos(args.photos, kind, args.seed, device))
     if args.photos:
         report("a sky, a table and a wall in photos", places(device), "photos", keep=len(PLACES), side=240)
-    shared = {name: value for name, value in settings.items() if not args.optimisers or name in SHARED}
+    shared = {name: value for name, value in settings.items() if not args.optimizers or name in SHARED}
     print(f"{args.network}, {made_with(model, seed=args.seed, **shared)}")
 
 

@@ -21,7 +21,7 @@ from refine_lib.workshop.train_first import SEEDS_PER_RUN
 KINDS = ("thin", "medium", "thick")
 
 
-def labelled_batch(batch, seed, device):
+def labeled_batch(batch, seed, device):
     """Damaged scenes of 128 px, their patterns and what was done to them."""
     torch.manual_seed(seed)
     scenes = Scenes.random(batch, seed, one_plane=1.0)
@@ -39,7 +39,7 @@ def train(steps, batch=32, device=None, seed=1):
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps, pct_start=0.1)
     right = torch.zeros(2)
     for step in (bar := tqdm(range(steps), desc="training")):
-        image, *labels = labelled_batch(batch, (seed + 1) * SEEDS_PER_RUN + step, device)
+        image, *labels = labeled_batch(batch, (seed + 1) * SEEDS_PER_RUN + step, device)
         features = network(image)
         guesses = network.pattern(features), network.damage(features)
         optimizer.zero_grad()

@@ -36,7 +36,7 @@ def rate(done, step, warm_up=100, fall=0.5):
 
     Args:
         done: share of the run that is over, 0 to 1.
-        step: steps of the optimiser made so far.
+        step: steps of the optimizer made so far.
         fall: share of the run that the fall takes.
     """
     return min(1.0, (step + 1) / warm_up, max(1 - done, 0.0) / fall)
@@ -64,7 +64,7 @@ def hole_and_known_l1(prediction, image, mask):
     return pooled_l1(prediction, image, mask), pooled_l1(prediction, image, 1 - mask)
 
 
-def optimisers(network):
+def optimizers(network):
     """Muon for the hidden convolutions, AdamW for the rest, each group with the rate it starts from as ``peak``."""
     first, *_, last = (module for module in network.modules() if isinstance(module, torch.nn.Conv2d))
     ends = {id(first.weight), id(last.weight)}
@@ -89,7 +89,7 @@ class Run:
     def __init__(self, path, network, device, settings):
         self.path, self.network, self.device, self.settings = Path(path), network, device, settings
         self.average = AveragedModel(network, multi_avg_fn=move_average, use_buffers=True)
-        self.optimisers = optimisers(network)
+        self.optimizers = optimizers(network)
         self.step, self.seconds_before, self.log = 0, 0.0, []
         self.smooth = None  # running mean of the error in the hole
         self.checkpoint, self.csv, self.preview = (self.path.with_suffix(suffix) for suffix in (".ckpt", ".csv", ".png"))
@@ -109,8 +109,8 @@ class Run:
             raise ValueError(f"{self.checkpoint} is of a run with {state['settings']}; expected these, not {self.settings}")
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.step, self.seconds_before = state["step"], state["seconds"]
         self.smooth, self.log = state["smooth"], state["log"]
 
@@ -128,7 +128,7 @@ class Run:
         state = {
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "settings": self.settings,
             "step": self.step,
             "seconds": self.seconds,
@@ -165,7 +165,7 @@ def train(
         path: of the ``.safetensors`` to write. Beside it, ``.ckpt`` holds all that it takes to go on, ``.csv`` the error
             in the hole as it fell, ``.png`` some unseen pictures as the network fills them.
         minutes: length of the run; ignored where ``steps`` is given, with which a run on the CPU is the same every time.
-        steps: length of the run in steps of the optimiser.
+        steps: length of the run in steps of the optimizer.
         size: of the training pictures, in pixels.
         batch: pictures to a step.
         ngf, n_blocks, ratio: of the ``LamaGenerator``; ratio 0 is a network of local convolutions alone.
@@ -201,7 +201,7 @@ def train(
     layout = "{l_bar}{bar}| {elapsed}<{remaining} {postfix}"
     with stop_between_steps() as stopped, tqdm(total=100, initial=100 * min(share_done(), 1), bar_format=layout) as bar:
         while share_done() < 1 and not stopped:
-            for group in (group for optimiser in run.optimisers for group in optimiser.param_groups):
+            for group in (group for optimizer in run.optimizers for group in optimizer.param_groups):
                 group["lr"] = group["peak"] * rate(share_done(), run.step)
             image, mask = picture_batch(size, batch, SEEDS_PER_RUN * (seed + 1) + run.step, device, close_ups=0.4)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
@@ -210,8 +210,8 @@ def train(
             network.zero_grad()
             (in_hole + 0.3 * known).backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0, error_if_nonfinite=True)
-            for optimiser in run.optimisers:
-                optimiser.step()
+            for optimizer in run.optimizers:
+                optimizer.step()
             run.average.update_parameters(network)
             run.step += 1
             if run.step % 20 == 1:  # reading it makes a GPU wait
@@ -251,7 +251,7 @@ def main():
     parser = argparse.ArgumentParser(description="Train the embedded network on drawn scenes.")
     parser.add_argument("path", nargs="?", default="mini_lama.safetensors", help="weights to write")
     parser.add_argument("--minutes", type=float, default=50, help="length of the run (default: %(default)s)")
-    parser.add_argument("--steps", type=int, help="length in steps of the optimiser, in place of minutes")
+    parser.add_argument("--steps", type=int, help="length in steps of the optimizer, in place of minutes")
     parser.add_argument("--ratio", type=float, default=0.75, help="share of Fourier channels (default: %(default)s)")
     parser.add_argument("--ngf", type=int, default=16, help="channels of the first layer (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=16, help="pictures to a step (default: %(default)s)")

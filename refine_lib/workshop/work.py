@@ -148,3 +148,11 @@ COUNTS = dict(flop_registry) | dict.fromkeys((aten._fft_r2c, aten._fft_c2r), _ff
 COUNTS |= {aten.addmm_: flop_registry[aten.addmm], aten.mkldnn_convolution: _convolution_flops}
 if hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # not in every build of torch
     COUNTS[torch.ops.mkldnn._linear_pointwise] = _linear_flops
+
+
+def line_of(x, y):
+    """The line that is nearest in proportion to points: its start at x = 0, its slope, and the most that a point is off it."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    terms = np.stack([1 / y, x / y], axis=1)
+    (start, slope), *_ = np.linalg.lstsq(terms, np.ones(len(x)), rcond=None)
+    return float(start), float(slope), float(np.abs(terms @ (start, slope) - 1).max())
