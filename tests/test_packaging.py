@@ -60,8 +60,22 @@ def test_the_readmes_commands_and_links_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"\bmake (\w+)", README):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert links and all((ROOT / link).exists() for link in links)
+
+
+def test_what_documents_and_lessons_link_to_exists():
+    tracked = [
+        path
+        for folder in ("", "refine_lib", "notebooks", "figures")
+        for path in (ROOT / folder).glob("*" if not folder else "**/*")
+    ]
+    texts = {path: path.read_text() for path in tracked if path.suffix == ".md"}
+    for path in tracked:
+        if path.suffix == ".ipynb":
+            cells = json.loads(path.read_text())["cells"]
+            texts[path] = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    links = [(path, link) for path, text in texts.items() for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", text)]
+    assert len(links) > 50
+    assert not [(path.name, link) for path, link in links if not (path.parent / link).exists()]
 
 
 def test_the_readmes_python_runs():
