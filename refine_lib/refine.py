@@ -24,7 +24,7 @@ Callback = Callable[[Step], Any]
 
 
 class NothingToRefine(UserWarning):
-    """The run is over, and there was nothing to refine: the message says why, and what would change it."""
+    """Nothing was refined, at one level or at all. The message says why, and what would help."""
 
 
 def multiscale_inpaint(
@@ -42,22 +42,23 @@ def multiscale_inpaint(
     early_stop: float | None = None,
     speed: str = "auto",
 ) -> Result:
-    """Fills a hole in a large picture: plainly at the smallest size, then refined at each size up to the full one.
+    """Fills a hole in a large picture: one plain pass at the smallest size, then a refinement at each larger size.
 
     Args:
         image: (B, 3, H, W) in [0, 1], float32 or float64, H and W at least 16. What is in the hole is not looked at.
         mask: (B, 1, H, W), 1 = hole, 0 = known.
         model: a split network, from ``load_network`` or ``split_network``. The computation runs on its device.
-        smallest_scale: the size that the network was trained at, in pixels.
+        smallest_scale: the size that the network was trained at, in pixels. The short side of the smallest level is about it.
         n_iters: updates of the featuremap at each level.
-        lr: learning rate of Adam; Polyak's steps have none.
-        erosion: diameter in pixels by which the hole is eroded for the loss, at the size of the level below.
-        loss: ``"paper"``, or ``"code"`` for the authors' code's term on known pixels beside it.
-        callback: called with a ``Step`` for each iteration. Where it returns False (anything false but None) the run stops,
-            and returns what it has.
+        lr: the optimizer's learning rate. Polyak's steps have none.
+        erosion: diameter in pixels of the disc that erodes the hole for the loss, at the size of the level below.
+        loss: ``"paper"``, or ``"code"``, which adds a term of the authors' code: L1 on the known pixels.
+        callback: called with a ``Step`` for each iteration. A false value other than None stops the run. The result is then
+            the latest picture, in full size.
         progress: whether to show a progress bar.
-        optimizer: ``"adam"``, the paper's; or ``"polyak"``, which in 5 updates comes further than Adam in 15.
-        early_stop: a level ends when its loss fell by less than this share of itself in two updates, e.g. 0.01; None: never.
+        optimizer: ``"adam"``, the paper's; or ``"polyak"``, whose loss is lower after 5 updates than Adam's after 15.
+        early_stop: ends a level whose loss fell by less than this share of itself, e.g. 0.01, in the last two updates. None
+            ends none.
         speed: ``"auto"`` for all that makes the run faster and changes the picture by rounding alone, ``"exact"`` for the
             network as it is, ``"mixed"`` for convolutions in bfloat16 as well (``refine_lib.fast.speed``).
 
@@ -66,11 +67,11 @@ def multiscale_inpaint(
 
     Raises:
         TypeError, ValueError: where an argument is not as above, before any work is done.
-        FloatingPointError: where the loss is no longer finite.
+        FloatingPointError: where the loss is no longer finite. On a GPU this is noticed at the end of a level.
 
     Warns:
         NothingToRefine: where there was nothing to refine.
-        ShortOfMemory: where memory may not hold the run, or a GPU's did not.
+        ShortOfMemory: where memory may be too small for the run, or a GPU's was and the run was computed in another way.
 
     Example:
         >>> from refine_lib import load_network, multiscale_inpaint, random_scenes, stroke_masks
@@ -87,12 +88,13 @@ def multiscale_inpaint(
     check_model(model, image.dtype)
     image, mask, device = image.detach(), mask.detach(), device_of(model, image.device)
     pyramid = build_pyramid(image.to(device), mask.to(device), smallest_scale)
+    # How the levels are computed: fast, and within the memory that is there. It changes nothing of what follows.
     plans = Plans(model, image, mask, OPTIMIZERS[optimizer], speed, whole=loss == "code")
     recorder = Recorder(callback, [level.size for level in pyramid], n_iters, progress)
     settings = dict(lr=lr, n_iters=n_iters, erosion=erosion, loss=loss, optimizer=optimizer, early_stop=early_stop)
 
     levels: list[InpaintedLevel] = []
-    inpainted: Any = None  # the filled picture of the level below
+    inpainted: Any = None  # the result of the smaller level; None before the first
     try:
         for level in pyramid if mask.any() else []:
             recorder.begin_level()
@@ -112,7 +114,7 @@ def multiscale_inpaint(
     finally:
         recorder.close()
 
-    if recorder.stopped:  # what there is, enlarged where the run did not reach the full size
+    if recorder.stopped:  # the latest picture, enlarged where the run did not reach the full size
         inpainted = resize(recorder.latest(), image.shape[-2:])
     result = Result(
         image=image.clone() if inpainted is None else paste(inpainted.to(image.device), image, mask),
@@ -144,7 +146,7 @@ def predict_and_refine(
     optimizer: str = "adam",
     early_stop: float | None = None,
 ) -> torch.Tensor:
-    """Fills a hole so that the picture, downscaled, agrees with the smaller one: by optimizing the featuremap z.
+    """Fills a hole by optimizing the featuremap z, until the prediction, downscaled, agrees with the smaller picture.
 
     Args:
         image, mask, model, lr, n_iters, erosion, loss, callback, optimizer, early_stop: as in ``multiscale_inpaint``.
@@ -152,7 +154,7 @@ def predict_and_refine(
 
     Returns:
         The filled picture, (B, 3, H, W). Pixels outside the hole are the image's, bit for bit. Where the eroded hole is
-        empty there is nothing to match: the featuremap stays as the front made it.
+        empty, the paper's loss leaves z as the front made it; that of the authors' code still fits the known pixels.
 
     Raises:
         TypeError, ValueError: where an argument is not as above, before any work is done.
@@ -179,22 +181,22 @@ def predict_and_refine(
 
 
 def _predict_and_refine(image, mask, inpainted_low_res, model, recorder, lr, n_iters, erosion, loss, optimizer, early_stop):
-    # Where to compare: inside the hole, away from its edge.
+    # Where to compare with the smaller picture: inside the hole, away from its edge. Without such a place z does not move.
     eroded = erode(whole_hole(mask, inpainted_low_res.shape[-2:]), erosion)
     agreement = Agreement(inpainted_low_res, eroded, image.shape[-2:], known=(image, mask) if loss == "code" else None)
     n_iters = n_iters if agreement.moves_z else 0
 
-    # What moves: z, from where the front puts it.
+    # z, which starts as the front's output, is all that moves.
     with torch.no_grad():
         leaves, z = as_leaves(model.front(image, mask))
     optimizer = OPTIMIZERS[optimizer](leaves, lr, n_iters)
 
     for iteration in range(n_iters + 1):
-        # How far the prediction, downscaled, is from the smaller picture; after the last update nobody needs a gradient.
+        # How far the prediction, downscaled, is from the smaller picture. The pass after the last update needs no gradient.
         with torch.set_grad_enabled(iteration < n_iters):
             prediction = model.rear(z)
             losses = agreement(prediction)
-            total = losses.sum()  # not a mean, so that no picture's step depends on its batch mates
+            total = losses.sum()  # a mean would make the step of each picture depend on the size of the batch
         recorder.step(iteration, n_iters, agreement.mean(losses), prediction.detach(), image, mask)
         is_last = iteration == n_iters or recorder.ends_level(early_stop)
         checks.check_finite(losses, iteration, lr, wait=is_last)
@@ -206,7 +208,7 @@ def _predict_and_refine(image, mask, inpainted_low_res, model, recorder, lr, n_i
         total.backward()
         optimizer.step(losses.detach())
 
-    # The hole from the network, all else from the picture.
+    # The composite: the hole from the network, the rest from the image.
     return paste(prediction.detach(), image, mask)
 
 

@@ -10,6 +10,7 @@ from skimage import data
 
 from refine_lib import __main__ as command
 from refine_lib.photos import inpaint
+from refine_lib.photos.files import ENDINGS
 
 HOLE = np.zeros((96, 128), np.uint8)
 HOLE[30:60, 40:80] = 255
@@ -125,7 +126,8 @@ def test_pictures_that_are_not_taken_are_reported(folders, small_network, capsys
     for mask in (masks, masks / "coffee_mask.png"):  # a folder, or one for all
         assert run(photos, mask, "-o", out, "--quiet", "--overwrite") == 1
         said = capsys.readouterr().err.splitlines()
-        taken = "expected .jpg, .jpeg, .png, .tif, .tiff, .webp"
+        taken = f"expected {', '.join(ENDINGS)}"
+        assert {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"} <= set(ENDINGS)
         assert said == [
             f"a.BMP: is a picture that ends in .bmp; {taken}: save a copy as one of these first",
             f"b.gif: is a picture that ends in .gif; {taken}: save a copy as one of these first",

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from refine_lib import AOTGenerator, LamaGenerator, multiscale_inpaint, split_network
+from refine_lib.fast import speed
 from refine_lib.fast.fused import FusedBlocks, FusedDecoder, Head
 from refine_lib.fast.memory import Tensors
 from refine_lib.fast.speed import Plan, around_hole, checkpointed, folded, fused, sped_up
@@ -311,3 +312,15 @@ def test_where_there_is_no_cpu_the_fused_layers_have_the_shapes_of_theirs(monkey
     x = torch.rand(2, 4, 10, 12, device="meta", requires_grad=True)
     prediction = FusedDecoder(model.layers[-3:]).to("meta")(x)
     assert prediction.shape == (2, 3, 10, 12) and torch.autograd.grad(prediction.sum(), x)[0].shape == x.shape
+
+
+def test_a_wrapper_that_changes_the_picture_is_not_taken_and_is_named(monkeypatch):
+    network = NETWORKS["fourier"]()
+
+    def darker(model, precision, whole):
+        return split_network(nn.Sequential(*model.layers, nn.Threshold(0.9, 0.0)), at=model.at, multiple=8)
+
+    monkeypatch.setitem(speed.WRAPPERS, "darker", darker)
+    image, mask = picture(64, 56)
+    result = multiscale_inpaint(image, mask, split_network(network), **{**SETTINGS, "speed": "auto", "n_iters": 1})
+    assert result.speed.startswith("as it is, since another picture came of it with") and "darker" in result.speed

@@ -1,4 +1,4 @@
-"""The measures of Table 1. Each is a function with one line in ``TABLE_1``; rows, tables and texts read that line.
+"""The measures of Table 1. Each is a function with one line in ``REGISTERED``; rows, tables and texts read that line.
 
 FID and LPIPS have these names only with the networks that define them. Where those networks cannot be had, the embedded
 feature network takes their place, and what is measured with it has other names. Torchmetrics computes the measures.

@@ -32,16 +32,20 @@ class Plan:
         wrappers: the names, in ``WRAPPERS``, of those that changed the network; none for the network as it is.
         precision: of the convolutions; None is that of the weights.
         segments: in how many the rear is computed twice (``checkpointed``); 0 where it is computed once.
+        refused: the names of wrappers that would have changed the picture of this network, so that none was taken.
         moved_to: where the run went on when the memory of the network's own device ran out; else None.
     """
 
     wrappers: tuple[str, ...] = ()
     precision: torch.dtype | None = None
     segments: int = 0
+    refused: tuple[str, ...] = ()
     moved_to: torch.device | None = None
 
     def __str__(self):
         said = list(self.wrappers) or ["as it is"]
+        if self.refused:
+            said.append(f"since another picture came of it with {' and '.join(self.refused)}")
         if self.precision is not None:
             said.append(f"convolutions in {str(self.precision).removeprefix('torch.')}")
         if self.segments:
@@ -98,7 +102,7 @@ def _wrapped(model, precision, whole):
         done += [name] * (faster is not before)
     if precision is not None:  # last, for the wrappers make networks anew
         faster = in_precision(faster, precision)
-    return (faster, Plan(tuple(done), precision)) if _agree(model, faster, precision) else (model, Plan())
+    return (faster, Plan(tuple(done), precision)) if _agree(model, faster, precision) else (model, Plan(refused=tuple(done)))
 
 
 @torch.no_grad()

@@ -234,7 +234,8 @@ def _not_held(format, photo):
     """What of a photo a format does not hold, in words; empty where it holds the photo."""
     image = photo.image
     if image.mode not in format.modes:
-        what = "16 bits a channel" if image.mode in DEEP else "transparency"
+        names = {"L": "gray pixels", "RGB": "colors"} | dict.fromkeys(DEEP, "16 bits a channel")
+        what = names.get(image.mode, "transparency")
     elif max(image.size) > format.largest_side:
         return f"is {image.width} px wide and {image.height} px high, and {format.name} holds {format.largest_side} px"
     elif png.has_own_colors(photo) and not format.colors:

@@ -71,7 +71,8 @@ class Settings:
     """What a run is made with, by the names of ``multiscale_inpaint``; the defaults are the paper's.
 
     This is also the table of the panel's settings. Each attribute is a row, and the row says which control it has. So a new
-    setting of ``multiscale_inpaint`` needs one line here and none elsewhere in the panel.
+    setting of ``multiscale_inpaint``, a number or a word, needs one line here and none elsewhere in the panel. (A list of
+    ipywidgets takes None for no choice, so that a setting that may be None needs a control of its own.)
     """
 
     # fmt: off
