@@ -39,8 +39,8 @@ class Plan:
     wrappers: tuple[str, ...] = ()
     precision: torch.dtype | None = None
     segments: int = 0
-    refused: tuple[str, ...] = ()
     moved_to: torch.device | None = None
+    refused: tuple[str, ...] = ()
 
     def __str__(self):
         said = list(self.wrappers) or ["as it is"]
