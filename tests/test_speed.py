@@ -137,19 +137,24 @@ def test_fused_blocks_have_the_blocks_answer_and_gradient(size):
 HEADS = {"7 x 7": (7, 3), "3 x 3": (3, 1), "padded too little": (5, 1), "1 x 1": (1, 2)}
 
 
-@pytest.mark.parametrize("name", HEADS)
-@pytest.mark.parametrize("size", [(12, 20), (10, 13), (8, 8)])
-def test_a_fused_head_has_the_answer_and_gradient_of_its_layers(name, size):
-    side, n_pad = HEADS[name]
-    layers = nn.Sequential(nn.ReflectionPad2d(n_pad), nn.Conv2d(5, 3, side), nn.Sigmoid()).double().requires_grad_(False)
-    assert FusedDecoder.begins_at(layers) == 0
-    x, answers = torch.randn(2, 5, *size, dtype=torch.float64, requires_grad=True), []
+def assert_fused_the_same(layers, x):
+    """A decoder gives what its layers give, and the same gradient by x, to rounding in float64."""
+    answers = []
     for network in (layers, FusedDecoder(layers)):
         out = network(x)
         total = (out * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum()
         answers.append((out, *torch.autograd.grad(total, x)))
     for wanted, found in zip(*answers, strict=True):
         assert found.shape == wanted.shape and (found - wanted).abs().max() < 1e-12 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("size", [(12, 20), (10, 13), (8, 8)])
+def test_a_fused_head_has_the_answer_and_gradient_of_its_layers(name, size):
+    side, n_pad = HEADS[name]
+    layers = nn.Sequential(nn.ReflectionPad2d(n_pad), nn.Conv2d(5, 3, side), nn.Sigmoid()).double().requires_grad_(False)
+    assert FusedDecoder.begins_at(layers) == 0
+    assert_fused_the_same(layers, torch.randn(2, 5, *size, dtype=torch.float64, requires_grad=True))
 
 
 def test_a_head_keeps_its_prediction_alone_and_other_heads_stay_as_they_are():
@@ -178,13 +183,7 @@ def test_a_fused_decoder_has_the_answer_and_gradient_of_its_layers(kernel, strid
         for values in (layers[1].weight, layers[1].bias, layers[1].running_mean):
             nn.init.normal_(values)
     assert FusedDecoder.begins_at(layers) == 0
-    x, answers = torch.randn(2, 4, 9, 10, dtype=torch.float64, requires_grad=True), []
-    for network in (layers, FusedDecoder(layers)):
-        out = network(x)
-        total = (out * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum()
-        answers.append((out, *torch.autograd.grad(total, x)))
-    for wanted, found in zip(*answers, strict=True):
-        assert found.shape == wanted.shape and (found - wanted).abs().max() < 1e-12 * wanted.abs().max()
+    assert_fused_the_same(layers, torch.randn(2, 4, 9, 10, dtype=torch.float64, requires_grad=True))
 
 
 HOLES = {"corner": (0, 9, 0, 9), "middle": (40, 60, 30, 33), "edge": (90, 99, 50, 100), "all": (0, 99, 0, 101)}

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torchmetrics.image import fid, kid, lpip
 
+from refine_lib.checks import check_choice
 from refine_lib.evaluate.scene_features import SceneFeatures, load_scene_features
 from refine_lib.metrics import fraction, l1, ssim
 from refine_lib.photos.pixels import to_pixels
@@ -69,8 +70,7 @@ def choose_features(features: str, device: torch.device | str = "cpu") -> tuple[
         ModuleNotFoundError: where what was asked for cannot be had.
         ValueError: where ``features`` is none of ``FEATURES``.
     """
-    if features not in FEATURES:
-        raise ValueError(f"features is {features!r}; expected one of {', '.join(map(repr, FEATURES))}")
+    check_choice(features, "features", FEATURES)
     if features == "scenes":
         return features, ""
     try:

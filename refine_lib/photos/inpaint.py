@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from refine_lib.checks import check_integer, check_smallest_scale
+from refine_lib.checks import check_choice, check_integer, check_smallest_scale
 from refine_lib.device import pick_device
 from refine_lib.fast.memory import HELD_PER_BYTE, Budget, available_memory, bytes_per_pixel
 from refine_lib.fast.speed import sped_up
@@ -215,8 +215,7 @@ def check_request(threshold, dilation, soft_edge, windows, context, smallest_sca
     check_integer(dilation, "dilation", "pixels")
     if not isinstance(soft_edge, numbers.Real) or not 0 <= float(soft_edge) < math.inf:
         raise ValueError(f"soft_edge is {soft_edge!r}; expected a width of 0 or more pixels")
-    if windows not in WINDOWS:
-        raise ValueError(f"windows is {windows!r}; expected one of {', '.join(map(repr, WINDOWS))}")
+    check_choice(windows, "windows", WINDOWS)
     if not isinstance(context, numbers.Real) or not 0 <= float(context) < math.inf:
         raise ValueError(f"context is {context!r}; expected 0 or more, a share of the hole's longer side")
 

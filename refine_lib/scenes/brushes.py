@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from refine_lib.checks import check_choice
+
 UNIT = 512  # px, the size that lengths and widths are given for
 LARGEST_SHARE = 0.5  # of the picture; a larger hole is drawn again
 
@@ -56,8 +58,7 @@ def brush_mask(kind: str, size: int | tuple[int, int], seed: int, device: str | 
 
     Source: section 4 of the paper, which takes its thin, medium and thick brushes from LaMa (Suvorov et al., 2021).
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}; expected one of {', '.join(map(repr, KINDS))}")
+    check_choice(kind, "kind", KINDS)
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
         raise ValueError(f"size is {size!r}; expected 1 or more pixels")

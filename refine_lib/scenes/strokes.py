@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from refine_lib.checks import check_choice
+
 
 @dataclass(frozen=True)
 class StrokeKind:
@@ -48,8 +50,7 @@ def stroke_masks(
         >>> mask.shape, mask.unique().tolist()
         (torch.Size([2, 1, 64, 64]), [0.0, 1.0])
     """
-    if kind not in STROKES:
-        raise ValueError(f"kind is {kind!r}; expected one of {', '.join(map(repr, STROKES))}")
+    check_choice(kind, "kind", STROKES)
     height, width = (size, size) if isinstance(size, int) else size
     style = STROKES[kind]
     generator = torch.Generator().manual_seed(seed)
