@@ -5,11 +5,30 @@ Each is made with the tensors of z, a learning rate and the number of updates, a
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch.optim.adam import adam
 
 
-class Adam(torch.optim.Adam):
+class _Optimizer:
+    """Holds z. It is not ``torch.optim.Optimizer``, which loads torch's compiler when the first one is made: a second."""
+
+    def __init__(self, z: Sequence[torch.Tensor]):
+        self.z = list(z)
+
+    def zero_grad(self) -> None:
+        """Forgets the gradients."""
+        for z in self.z:
+            z.grad = None
+
+    def _moved(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """The tensors of z that the loss reaches, and their gradients."""
+        found = [(z, z.grad) for z in self.z if z.grad is not None]
+        return [z for z, _ in found], [gradient for _, gradient in found]
+
+
+class Adam(_Optimizer):
     """The paper's optimizer.
 
     Args:
@@ -23,14 +42,20 @@ class Adam(torch.optim.Adam):
     title, has_lr = "Adam, the paper's", True
 
     def __init__(self, z: Sequence[torch.Tensor], lr: float, n_iters: int):
-        super().__init__(z, lr=lr, fused=True)
+        super().__init__(z)
+        self.lr = lr
+        self.state = {t: [torch.zeros_like(t), torch.zeros_like(t), torch.zeros((), device=t.device)] for t in self.z}
 
+    @torch.no_grad()
     def step(self, losses: torch.Tensor) -> None:
         """One update from the gradients; Adam has no use for the losses."""
-        super().step()
+        z, gradients = self._moved()
+        means, squares, n_steps = ([self.state[t][i] for t in z] for i in range(3))
+        numbers: dict[str, Any] = dict(lr=self.lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0, amsgrad=False)
+        adam(z, gradients, means, squares, [], n_steps, fused=True, maximize=False, **numbers)
 
 
-class Polyak(torch.optim.Optimizer):
+class Polyak(_Optimizer):
     """Steepest descent whose steps are as long as the loss says: z -= (1 - i / n) * loss / |g|^2 * g in update i of n.
 
     It needs a third of Adam's updates and no learning rate. Were the loss linear in z, a step of loss / |g|^2 along the
@@ -50,7 +75,7 @@ class Polyak(torch.optim.Optimizer):
     title, has_lr = "Polyak's step: 5 iterations will do", False
 
     def __init__(self, z: Sequence[torch.Tensor], lr: float | None, n_iters: int):
-        super().__init__(z, {})
+        super().__init__(z)
         self.n_iters, self.n_done = n_iters, 0
         self.last: torch.Tensor | None = None
         self.reach: torch.Tensor | None = None
@@ -62,12 +87,12 @@ class Polyak(torch.optim.Optimizer):
             self.last, self.reach = losses, torch.ones_like(losses)
         self.reach = torch.where(losses > self.last, self.reach / 2, self.reach)
         self.last = losses
-        moved = [z for group in self.param_groups for z in group["params"] if z.grad is not None]
-        squared = _squared_length([z.grad for z in moved]).clamp(min=1e-20)
+        moved, gradients = self._moved()
+        squared = _squared_length(gradients).clamp(min=1e-20)
         length = self.reach * max(0, 1 - self.n_done / self.n_iters) * losses / squared
         length = torch.minimum(length, (_squared_length(moved) / squared).sqrt())
-        for z in moved:
-            z.addcmul_(length.view(-1, *[1] * (z.ndim - 1)), z.grad, value=-1)
+        for z, gradient in zip(moved, gradients, strict=True):
+            z.addcmul_(length.view(-1, *[1] * (z.ndim - 1)), gradient, value=-1)
         self.n_done += 1
 
 

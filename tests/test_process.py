@@ -29,9 +29,9 @@ def state():
         "deterministic": (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark),
         "random": torch.random.get_rng_state().tolist(),
         "excepthook": sys.excepthook,
+        "compiler": "torch._dynamo" in sys.modules,  # which takes a second to load, and sets a variable and a filter
     }
 
-torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # here torch loads its compiler, which sets a variable and a filter
 before = state()
 import refine_lib
 for name in refine_lib.__all__:

@@ -89,6 +89,10 @@ class Tensors(TorchDispatchMode):
         self.held = self.peak = 0
         self._storages = {}  # by their place; a tensor's memory may be that of several tensors
 
+    @classmethod
+    def _should_skip_dynamo(cls):
+        return False  # or torch loads its compiler, which takes a second, to tell it that it need not look in here
+
     def __torch_dispatch__(self, call, types, args=(), kwargs=None):
         output = call(*args, **(kwargs or {}))
         given = {storage._cdata for storage in _storages_in((args, kwargs))}  # whose views are not made anew
