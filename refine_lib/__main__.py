@@ -15,10 +15,12 @@ networks:
 
 import argparse
 import inspect
+import os
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from refine_lib.networks import load_network, settings_for
 from refine_lib.optimizers import OPTIMIZERS
 from refine_lib.photos.files import ENDINGS, FORMATS, LeftOut, check_output
 from refine_lib.photos.inpaint import check_request, inpaint_photo
+from refine_lib.photos.opened import printable_streams
 from refine_lib.photos.windows import WINDOWS
 from refine_lib.refine import NothingToRefine
 
@@ -76,6 +79,10 @@ class Job:
     output: Path
     fault: str = ""
 
+    def is_done(self, overwrite: bool) -> bool:
+        """Whether its result is there and stays."""
+        return self.output.exists() and not overwrite
+
 
 def plan(photo: Path, mask: Path, output: Path, overwrite: bool = False) -> list[Job]:
     """The jobs for a photo, or for each photo in a folder, by name.
@@ -90,9 +97,7 @@ def plan(photo: Path, mask: Path, output: Path, overwrite: bool = False) -> list
         return _plan_folder(photo, mask, output)
     if mask.is_dir():
         raise ValueError(f"MASK is the folder {str(mask)!r} and PHOTO one photo; expected one mask")
-    if output.resolve() in (photo.resolve(), mask.resolve()):
-        raise ValueError(f"OUT is {str(output)!r}, the photo or its mask; expected another name, so that they stay")
-    check_output(output, overwrite)
+    check_output(output, overwrite, (photo, mask))
     return [Job(photo, mask, output)]
 
 
@@ -111,6 +116,22 @@ def _plan_folder(folder, mask, output):
     if all(_not_taken(p) for p in photos):
         raise ValueError(f"PHOTO is {str(folder)!r}, which holds no photo; expected files that end in {', '.join(ENDINGS)}")
     return [_job(p, masks, mask, output / p.name) for p in photos]
+
+
+def checked(jobs: list[Job], overwrite: bool) -> list[Job]:
+    """The jobs, each with a fault where its result cannot be written, or would replace a photo or a mask of any of them."""
+    sources = [source for job in jobs for source in (job.photo, job.mask) if source]
+    return [replace(j, fault=j.fault or _unwritable(j, overwrite, sources)) for j in jobs]
+
+
+def _unwritable(job, overwrite, sources):
+    """Why a job's result cannot be written, in words. They are empty where it can, or where it is there and stays."""
+    try:
+        if not job.is_done(overwrite):
+            check_output(job.output, overwrite, sources)
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ""
 
 
 def _not_taken(photo):
@@ -143,11 +164,15 @@ def run(jobs: list[Job], model: Any, overwrite: bool, quiet: bool, **settings: A
     Returns:
         The exit code.
     """
+    done: list[Path] = []
     counts = {"filled": 0, "there already": 0, "failed": 0, "stopped": 0}
     with tqdm(total=len(jobs), desc="photos", unit="photo", disable=quiet or len(jobs) == 1) as bar:
         for job in jobs:
             try:
-                what, words = _fill(job, model, overwrite, not quiet, settings)
+                if job.output.exists() and any(map(job.output.samefile, done)):  # where names differ by their case alone
+                    what, words = "failed", f"output is {str(job.output)!r}, which is another photo's result; rename one photo"
+                else:
+                    what, words = _fill(job, model, overwrite, not quiet, settings)
             except KeyboardInterrupt:
                 what, words = "stopped", "interrupted before there was anything to keep"
             counts[what] += 1
@@ -155,6 +180,7 @@ def run(jobs: list[Job], model: Any, overwrite: bool, quiet: bool, **settings: A
                 tqdm.write(f"{job.photo.name}: {words}", file=sys.stderr if what == "failed" else sys.stdout)
             if what == "stopped":
                 break
+            done += [job.output] if what == "filled" else []
             bar.update()
     stopped = counts.pop("stopped")
     if not quiet and len(jobs) > 1:
@@ -168,7 +194,7 @@ def _fill(job, model, overwrite, progress, settings):
     """Fills a photo. Returns what became of it, as a key of ``counts`` in ``run``, and as a sentence."""
     if job.fault:
         return "failed", job.fault
-    if job.output.exists() and not overwrite:
+    if job.is_done(overwrite):
         return "there already", f"{job.output} is there already"
     try:
         with warnings.catch_warnings():
@@ -202,10 +228,11 @@ def _parser():
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code."""
+    printable_streams()
     parser = _parser()
     args = parser.parse_args(argv)
     given = {name: getattr(args, name) for options in OPTIONS.values() for name, *_ in options}
-    settings = settings_for(args.network) | {name: value for name, value in given.items() if value is not None}
+    settings: dict[str, Any] = settings_for(args.network) | {name: value for name, value in given.items() if value is not None}
     try:
         check_request(**settings)
         jobs = plan(args.photo, args.mask, args.output, args.overwrite)
@@ -219,7 +246,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     except KeyboardInterrupt:
         return INTERRUPTED
-    return run(jobs, model, args.overwrite, args.quiet, **settings)
+    with _without_libraries_words() if args.quiet else nullcontext():
+        return run(checked(jobs, args.overwrite), model, args.overwrite, args.quiet, **settings)
+
+
+@contextmanager
+def _without_libraries_words():
+    """Keeps from the console what the libraries behind Pillow print on odd files: they write to the process's own stream."""
+    sys.stderr.flush()
+    kept, nowhere, ours = os.dup(2), os.open(os.devnull, os.O_WRONLY), sys.stderr
+    os.dup2(nowhere, 2)
+    try:
+        with open(kept, "w", encoding=ours.encoding, errors="backslashreplace", closefd=False) as stream:
+            with redirect_stderr(stream) if ours is sys.__stderr__ else nullcontext():
+                yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,18 @@
-"""What an argument must be. Each check names the argument, what was given and what is wanted, before any work is done."""
+"""What an argument must be. Each check names the argument, what was given and what is wanted, before any work is done.
+
+Numbers may be of any numeric type, of NumPy or torch too. ``as_integer`` and ``as_number`` read them into Python's own.
+"""
 
 import math
-import numbers
-from collections.abc import Collection
+import operator
+from collections.abc import Callable, Collection
+from typing import Any
 
 import torch
 
 SMALLEST_SIDE = 16  # pixels; below, a LaMa generator's featuremap is too small to reflect its border
 ROUNDING = 1e-4  # by which a resized picture may leave [0, 1]
+LARGEST_SEED = 2**63 - 1  # of torch's random numbers
 SPEEDS = ("auto", "exact", "mixed")
 LOSSES = ("paper", "code")
 
@@ -29,11 +34,6 @@ def check_mask(mask: torch.Tensor) -> None:
     """Raises unless mask is a float tensor (B, 1, H, W) of 0 and 1."""
     _check_tensor(mask, "mask", channels=1, smallest=1)
     _check_binary(mask)
-
-
-def check_diameter(diameter: int) -> None:
-    """Raises unless diameter is a whole number of pixels."""
-    check_integer(diameter, "diameter", "pixels, of the kernel")
 
 
 def _check_binary(mask):
@@ -63,29 +63,30 @@ def check_can_downscale(image: torch.Tensor) -> None:
         raise ValueError(f"image has shape {tuple(image.shape)}; expected (B, C, H, W), H and W at least 3")
 
 
-def check_smallest_scale(smallest_scale: float) -> None:
-    """Raises unless smallest_scale is a number of pixels that a network can work on."""
-    if isinstance(smallest_scale, bool) or not isinstance(smallest_scale, numbers.Real):
-        raise ValueError(f"smallest_scale is {smallest_scale!r}; expected a number of pixels")
-    if not SMALLEST_SIDE <= smallest_scale < math.inf:
-        wanted = f"expected at least {SMALLEST_SIDE} pixels, the size that the network was trained at"
-        raise ValueError(f"smallest_scale is {smallest_scale!r}; {wanted}")
+def check_smallest_scale(smallest_scale: float) -> float:
+    """A number of pixels that a network can work on, as a float, or as an int where it is whole."""
+    wanted = f"expected at least {SMALLEST_SIDE} pixels, the size that the network was trained at"
+    scale = as_number(smallest_scale, "smallest_scale", lambda scale: SMALLEST_SIDE <= scale < math.inf, wanted)
+    return int(scale) if scale.is_integer() else scale
 
 
-def check_numbers(lr: float, n_iters: int, erosion: int, early_stop: float | None) -> None:
-    """Raises unless the numbers of an optimization are in range."""
-    if not isinstance(lr, numbers.Real) or not 0 < lr < math.inf:
-        raise ValueError(f"lr is {lr!r}; expected a learning rate above 0 (the paper's is 0.002)")
-    check_integer(n_iters, "n_iters", "updates of the featuremap (the paper's is 15)")
-    check_integer(erosion, "erosion", "pixels, the diameter of the kernel (the paper's is 15)")
-    if early_stop is not None and (not isinstance(early_stop, numbers.Real) or not 0 <= early_stop < 1):
-        raise ValueError(f"early_stop is {early_stop!r}; expected a share of the loss in [0, 1), or None")
+def check_numbers(lr: float, n_iters: int, erosion: int, early_stop: float | None) -> dict[str, Any]:
+    """The numbers of an optimization, by name. Raises unless they are in range."""
+    wanted = "expected a share of the loss in [0, 1), or None"
+    return {
+        "lr": as_number(lr, "lr", lambda lr: 0 < lr < math.inf, "expected a learning rate above 0 (the paper's is 0.002)"),
+        "n_iters": as_integer(n_iters, "n_iters", "updates of the featuremap (the paper's is 15)"),
+        "erosion": as_integer(erosion, "erosion", "pixels, the diameter of the kernel (the paper's is 15)"),
+        "early_stop": early_stop
+        if early_stop is None
+        else as_number(early_stop, "early_stop", lambda share: 0 <= share < 1, wanted),
+    }
 
 
 def check_choice(value: object, name: str, choices: Collection[str]) -> None:
     """Raises unless value is one of the choices."""
-    if value not in choices:
-        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}")
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} is {in_short(value)}; expected one of {', '.join(map(repr, choices))}")
 
 
 def check_callback(callback: object) -> None:
@@ -144,10 +145,64 @@ def _check_tensor(tensor, name, channels, smallest=SMALLEST_SIDE):
         raise ValueError(f"{name} has values that are not finite (nan or inf); expected numbers")
 
 
-def check_integer(value: int, name: str, what: str) -> None:
-    """Raises unless value is a whole number of 0 or more."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
-        raise ValueError(f"{name} is {value!r}; expected a whole number of 0 or more {what}")
+def as_integer(value: Any, name: str, what: str, least: int = 0, most: float = math.inf) -> int:
+    """A whole number of any type as an int.
+
+    Args:
+        name: of the argument, in the message.
+        what: is counted, in the message.
+        least, most: that it may be.
+
+    Raises:
+        ValueError: where it is no whole number in this range.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except (TypeError, RuntimeError):  # torch raises the second for a tensor of fractions
+        number = None
+    if number is None or not least <= number <= most:
+        wanted = f"{least} or more" if most == math.inf else f"{least} to {most}"
+        raise ValueError(f"{name} is {in_short(value)}; expected a whole number of {wanted} {what}".rstrip())
+    return number
+
+
+def as_number(value: Any, name: str, holds: Callable[[float], bool], wanted: str) -> float:
+    """A number of any type as a float.
+
+    Args:
+        name: of the argument, in the message.
+        holds: whether a number is in range; it is asked about nan where the value is no number at all.
+        wanted: is said in the message.
+
+    Raises:
+        ValueError: where it is no number, or none in this range.
+    """
+    try:
+        number = math.nan if isinstance(value, bool | str | bytes) else float(value)
+    except (OverflowError, RuntimeError, TypeError, ValueError):
+        number = math.nan
+    if not holds(number):
+        raise ValueError(f"{name} is {in_short(value)}; {wanted}")
+    return number
+
+
+def as_size(size: Any) -> tuple[int, int]:
+    """(H, W) in pixels, of which one number stands for both.
+
+    Raises:
+        ValueError: where a side is no whole number of 1 or more.
+    """
+    height, width = size if isinstance(size, tuple | list) and len(size) == 2 else (size, size)
+    return as_integer(height, "size", "pixels", least=1), as_integer(width, "size", "pixels", least=1)
+
+
+def in_short(value: object) -> str:
+    """A value as it is written in a message: at most some 60 letters of it."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:40]}...{text[-17:]}"
 
 
 def dtype_name(dtype: torch.dtype) -> str:

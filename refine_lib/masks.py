@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from refine_lib.checks import check_diameter, check_mask
+from refine_lib.checks import as_integer, check_mask
 
 
 def erode(mask: torch.Tensor, diameter: int) -> torch.Tensor:
@@ -34,8 +34,8 @@ def erode(mask: torch.Tensor, diameter: int) -> torch.Tensor:
     Source: the mask in the loss of Algorithm 1, ``predict_and_refine``; there by 15 px, at the size of the smaller level.
     """
     check_mask(mask)
-    check_diameter(diameter)
-    radius = max(diameter - 1, 0) // 2
+    radius = max(as_integer(diameter, "diameter", "pixels, of the kernel") - 1, 0) // 2
+    radius = min(radius, sum(mask.shape[-2:]))  # of a wider one more would change nothing
     if radius == 0:
         return mask
 

@@ -179,7 +179,7 @@ def build_pyramid(image: torch.Tensor, mask: torch.Tensor, smallest_scale: float
     Source: Algorithm 1, ``build_pyramid``; the number of levels is the authors' code's, without its limit of 3.
     """
     check_image_and_mask(image, mask)
-    check_smallest_scale(smallest_scale)
+    smallest_scale = check_smallest_scale(smallest_scale)
     levels = [Level(image, mask)]
     for _ in range(number_of_levels(*levels[0].size, smallest_scale) - 1):
         levels.append(Level(downscale(levels[-1].image), downscale_mask(levels[-1].mask)))

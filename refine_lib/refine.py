@@ -83,15 +83,14 @@ def multiscale_inpaint(
     Source: Algorithm 1, ``multiscale_inpaint``.
     """
     checks.check_image_and_mask(image, mask)
-    checks.check_smallest_scale(smallest_scale)
-    check_settings(lr, n_iters, erosion, loss, callback, optimizer, early_stop, speed)
+    smallest_scale = checks.check_smallest_scale(smallest_scale)
+    settings = check_settings(lr, n_iters, erosion, loss, callback, optimizer, early_stop, speed)
     check_model(model, image.dtype)
     image, mask, device = image.detach(), mask.detach(), device_of(model, image.device)
     pyramid = build_pyramid(image.to(device), mask.to(device), smallest_scale)
     # How the levels are computed: fast, and within the memory that is there. It changes nothing of what follows.
     plans = Plans(model, image, mask, OPTIMIZERS[optimizer], speed, whole=loss == "code")
-    recorder = Recorder(callback, [level.size for level in pyramid], n_iters, progress)
-    settings = dict(lr=lr, n_iters=n_iters, erosion=erosion, loss=loss, optimizer=optimizer, early_stop=early_stop)
+    recorder = Recorder(callback, [level.size for level in pyramid], settings["n_iters"], progress)
 
     levels: list[InpaintedLevel] = []
     inpainted: Any = None  # the result of the smaller level; None before the first
@@ -127,7 +126,7 @@ def multiscale_inpaint(
         stopped=recorder.stopped,
         _make_plain=lambda: plans.run(_plain, image, mask).to(image.device),
     )
-    result.message = why_nothing_was_refined(result, smallest_scale, erosion, loss)
+    result.message = why_nothing_was_refined(result, smallest_scale, settings["erosion"], loss)
     if result.message and not result.stopped:
         warnings.warn(result.message, NothingToRefine, stacklevel=2)
     return result
@@ -172,12 +171,11 @@ def predict_and_refine(
     Source: Algorithm 1, ``predict_and_refine``.
     """
     checks.check_image_and_mask(image, mask)
-    check_settings(lr, n_iters, erosion, loss, callback, optimizer, early_stop)
+    settings = check_settings(lr, n_iters, erosion, loss, callback, optimizer, early_stop)
     checks.check_inpainted_low_res(inpainted_low_res, image)
     check_model(model, image.dtype, image.device)
-    recorder = Recorder(callback, [inpainted_low_res.shape[-2:], image.shape[-2:]], n_iters, level=1)
-    tensors = image.detach(), mask.detach(), inpainted_low_res.detach()
-    return _predict_and_refine(*tensors, model, recorder, lr, n_iters, erosion, loss, optimizer, early_stop)
+    recorder = Recorder(callback, [inpainted_low_res.shape[-2:], image.shape[-2:]], settings["n_iters"], level=1)
+    return _predict_and_refine(image.detach(), mask.detach(), inpainted_low_res.detach(), model, recorder, **settings)
 
 
 def _predict_and_refine(image, mask, inpainted_low_res, model, recorder, lr, n_iters, erosion, loss, optimizer, early_stop):
@@ -226,10 +224,11 @@ def check_settings(
     optimizer: str = "adam",
     early_stop: float | None = None,
     speed: str = "auto",
-) -> None:
-    """Raises unless the settings of ``multiscale_inpaint`` are in range."""
-    checks.check_numbers(lr, n_iters, erosion, early_stop)
+) -> dict[str, Any]:
+    """Those settings of ``multiscale_inpaint`` that its levels take, by name. Raises unless all are in range."""
+    numbers = checks.check_numbers(lr, n_iters, erosion, early_stop)
     checks.check_callback(callback)
     checks.check_choice(loss, "loss", checks.LOSSES)
     checks.check_choice(optimizer, "optimizer", OPTIMIZERS)
     checks.check_choice(speed, "speed", checks.SPEEDS)
+    return {**numbers, "loss": loss, "optimizer": optimizer}

@@ -1,5 +1,6 @@
 """``python -m refine_lib``: one photo, a folder of photos, what goes wrong on the way, and going on after an interruption."""
 
+import os
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ from refine_lib.photos.files import ENDINGS
 
 HOLE = np.zeros((96, 128), np.uint8)
 HOLE[30:60, 40:80] = 255
-PHOTOS = {name: getattr(data, name)()[:96, :128] for name in ("astronaut", "chelsea", "coffee")}
+PHOTOS = {name: getattr(data, name)()[:96, :128] for name in ("astronaut", "chelsea", "coffee", "rocket")}
 FAST = ["--network", "mini-lama", "--n-iters", "1", "--device", "cpu"]
 
 
@@ -24,7 +25,7 @@ def folders(tmp_path):
     photos, masks = tmp_path / "photos", tmp_path / "masks"
     photos.mkdir()
     masks.mkdir()
-    for (name, pixels), ending, mask in zip(PHOTOS.items(), (".jpg", ".PNG", ".tif"), ("", "_mask", "_mask"), strict=True):
+    for (name, pixels), ending, mask in zip(PHOTOS.items(), (".jpg", ".PNG", ".tif"), ("", "_mask", "_mask"), strict=False):
         Image.fromarray(pixels).save(photos / f"{name}{ending}")
         Image.fromarray(HOLE).save(masks / f"{name}{mask}.png")
     return photos, masks, tmp_path / "deeper" / "filled"
@@ -196,6 +197,7 @@ def test_an_interruption_before_the_work_is_no_error(folders, monkeypatch):
     assert run(photos, masks, "-o", out) == 130 and not out.exists()
 
 
+OF_THE_WORK = "a photo or a mask of the work; expected another name"
 WRONG = {
     "photo": ("nowhere.jpg masks/astronaut.png -o out.jpg", "PHOTO is 'nowhere.jpg', which is not there"),
     "mask": ("photos/astronaut.jpg nowhere.png -o out.jpg", "MASK is 'nowhere.png', which is not there"),
@@ -203,8 +205,11 @@ WRONG = {
         "photos/astronaut.jpg masks -o out.jpg",
         "MASK is the folder 'masks' and PHOTO one photo; expected one",
     ),
-    "the photo itself": ("photos/astronaut.jpg masks/astronaut.png -o photos/astronaut.jpg", "the photo or its mask; expected"),
-    "its mask": ("photos/astronaut.jpg masks/astronaut.png -o masks/../masks/astronaut.png", "the photo or its mask"),
+    "the photo itself": (
+        "photos/astronaut.jpg masks/astronaut.png -o photos/astronaut.jpg",
+        "a photo or a mask of the work; expected",
+    ),
+    "its mask": ("photos/astronaut.jpg masks/astronaut.png -o masks/../masks/astronaut.png", "a photo or a mask of the work"),
     "there already": ("photos/astronaut.jpg masks/astronaut.png -o photos/coffee.tif", "is there already; expected a new name"),
     "ending": (
         "photos/astronaut.jpg masks/astronaut.png -o out.psd",
@@ -250,6 +255,55 @@ def test_a_network_that_cannot_be_had_is_a_sentence(folders, tmp_path, monkeypat
     monkeypatch.setattr(command, "load_network", offline)
     assert run(*one) == 1
     assert capsys.readouterr().err == "big-lama could not be fetched\n"
+
+
+def test_no_result_replaces_another_photo_or_mask(tmp_path, small_network, capsys):
+    photos, masks, out = tmp_path / "photos", tmp_path / "masks", tmp_path / "filled"
+    for folder in (photos, masks, out):
+        folder.mkdir()
+    for name in "abc":
+        Image.fromarray(PHOTOS["coffee"]).save((out if name == "c" else photos) / f"{name}.png")
+        Image.fromarray(HOLE).save((out if name == "b" else masks) / f"{'a' if name == 'b' else name}.png")
+    (masks / "b.png").symlink_to(out / "a.png")  # where the result of photo a would lie
+    (photos / "c.png").symlink_to(out / "c.png")
+    before = {path: path.read_bytes() for path in (out / "a.png", out / "c.png")}
+    assert run(photos, masks, "-o", out, "--overwrite") == 1
+    assert capsys.readouterr().err.count("which is a photo or a mask of the work; expected another name") == 2
+    assert {path: path.read_bytes() for path in before} == before
+    assert changed(out / "b.png", PHOTOS["coffee"])[HOLE > 0].mean() > 0.9
+
+
+def test_names_that_the_console_cannot_print_stop_nothing(folders, tmp_path):
+    photos, masks, out = folders
+    (photos / "chelsea.PNG").rename(photos / "b_\u7167\u7247.png")
+    (masks / "chelsea_mask.png").rename(masks / "b_\u7167\u7247.png")
+    line = [sys.executable, "-m", "refine_lib", photos, masks, "-o", out, *FAST]
+    done = subprocess.run(line, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"})
+    assert done.returncode == 0, done.stderr
+    assert len(list(out.iterdir())) == 3 and b"b_\\u7167\\u7247.png: wrote" in done.stdout
+
+
+def test_extreme_numbers_are_named_or_cut(folders, tmp_path, small_network, capsys):
+    photos, masks, _ = folders
+    one = photos / "coffee.tif", masks / "coffee_mask.png", "-o"
+    assert run(*one, tmp_path / "a.png", "--context", "1e300", "--windows", "always", "--soft-edge", "1e300") == 0
+    assert run(*one, tmp_path / "b.png", "--erosion", "9" * 30) == 0
+    assert run(*one, tmp_path / "c.png", "--smallest-scale", "9" * 400) == 2
+    assert "smallest_scale is 999" in capsys.readouterr().err
+    assert run(*one, tmp_path / "d.png", "--dilation", "9" * 30) == 0  # the whole photo
+    assert "The hole is the whole photo: there is nothing to go by." in capsys.readouterr().out
+
+
+def test_quiet_keeps_back_what_libraries_print_of_a_damaged_file(folders, tmp_path):
+    photos, masks, _ = folders
+    Image.fromarray(PHOTOS["coffee"]).save(photos / "coffee.tif", compression="tiff_lzw")
+    file = bytearray((photos / "coffee.tif").read_bytes())
+    file[8:40] = bytes(32)  # the first codes of its pixels, on which libtiff has a word to say
+    (photos / "coffee.tif").write_bytes(file)
+    line = [sys.executable, "-m", "refine_lib", photos / "coffee.tif", masks / "coffee_mask.png", "-o", tmp_path / "a.png"]
+    done = subprocess.run([*line, *FAST, "--quiet"], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("coffee.tif: ") and "cannot be read as a picture" in done.stderr
 
 
 def test_the_help_says_what_is_needed_and_shows_examples(capsys):

@@ -394,7 +394,7 @@ MASKS = {
     "LA": np.dstack([HOLE * 255, HOLE * 0 + 255]).astype(np.uint8),
     "RGB": HOLE[..., None] * np.array([255, 255, 240], np.uint8),
     "opaque": HOLE[..., None] * np.array([255, 255, 255, 0], np.uint8) + np.array([0, 0, 0, 255], np.uint8),
-    "drawn in black": np.dstack([np.zeros((96, 128, 3)), HOLE * 255]).astype(np.uint8),
+    "drawn in white": np.dstack([np.full((96, 128, 3), 255), HOLE * 255]).astype(np.uint8),
     "drawn in red, clear is white": np.where(HOLE[..., None], [200, 0, 0, 255], [255, 255, 255, 0]).astype(np.uint8),
 }
 
@@ -435,6 +435,28 @@ def test_a_mask_that_does_not_tell_what_it_means_is_refused():
         read_hole(BytesIO(in_file(PIXELS, "GIF", **FRAMES)))
     with pytest.raises(FileNotFoundError, match="mask is 'hole.png'; expected the path of a picture, white where the hole is"):
         read_hole("hole.png")
+
+
+@pytest.mark.parametrize("below", [0, 255])
+@pytest.mark.parametrize("color", [0, 255])
+@pytest.mark.parametrize("kind", ["LA", "RGBA", "P"])
+def test_a_hole_that_was_erased_from_a_mask_is_not_read_the_wrong_way_round(kind, color, below, tmp_path):
+    pixels = np.where(HOLE[..., None], [below, 0], [color, 255]).astype(np.uint8)
+    mask = Image.fromarray(HOLE.astype(np.uint8), "P") if kind == "P" else Image.fromarray(pixels, "LA").convert(kind)
+    if kind == "P":
+        mask.putpalette([color] * 3 + [below] * 3)
+    mask.save(tmp_path / "mask.png", **({"transparency": 1} if kind == "P" else {}))
+    with pytest.raises(ValueError, match="mask.png is opaque and dark, or opaque for the most part: what is drawn"):
+        read_hole(tmp_path / "mask.png")
+
+
+def test_a_profile_that_a_png_cannot_give_back_is_refused_before_the_work():
+    photo = read_photo(BytesIO(in_file(PIXELS, "JPEG", icc_profile=bytes(2**21))))
+    with pytest.raises(
+        ValueError, match="cannot be read again when it is written as PNG: .*; expected output to end in .jpg or .tif"
+    ):
+        check_holds("photo.png", photo)
+    check_holds("photo.jpg", photo)
 
 
 def test_what_a_format_does_not_hold_is_refused(tmp_path):
@@ -488,8 +510,29 @@ def test_an_output_is_checked_before_there_is_anything_to_write(tmp_path):
         check_output(tmp_path / "there.png")
     check_output(tmp_path / "there.png", overwrite=True)
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(FileExistsError):
-        check_output(tmp_path / "folder.png", overwrite=True)
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "nothing.png")
+    for name in ("folder.png", "pipe.png", "link.png"):
+        with pytest.raises(FileExistsError, match="which is there already"):
+            check_output(tmp_path / name, overwrite=name != "link.png")
+    for name in ("x" * 245 + ".png", "x" * 300 + ".png", "a\0b.png"):  # of the first the name of a stopped run is too long
+        with pytest.raises(OSError, match="where no file can be written .*; expected another place or name"):
+            check_output(tmp_path / name)
+    with pytest.raises(OSError, match="where no file can be written"):
+        check_output("/proc/a.png")
+
+
+def test_an_output_is_never_what_the_work_reads(tmp_path):
+    for name in ("photo.png", "mask.png"):
+        Image.fromarray(PIXELS).save(tmp_path / name)
+    (tmp_path / "link.png").symlink_to("photo.png")
+    (tmp_path / "other.png").hardlink_to(tmp_path / "mask.png")
+    with Image.open(tmp_path / "mask.png") as mask:
+        for name in ("photo.png", "mask.png", "link.png", "other.png", f"../{tmp_path.name}/photo.png"):
+            with pytest.raises(FileExistsError, match="which is a photo or a mask of the work; expected another name"):
+                check_output(tmp_path / name, overwrite=True, sources=[str(tmp_path / "photo.png"), mask, BytesIO()])
+    with pytest.raises(FileExistsError, match="which is a photo or a mask of the work"):
+        write_photo(Image.fromarray(PIXELS), tmp_path / "photo.png", read_photo(tmp_path / "photo.png"), overwrite=True)
 
 
 class Trouble:

@@ -1,12 +1,25 @@
 """Wrong input gets an error that names the argument, what was given and what is wanted, before any work is done."""
 
 import copy
+from decimal import Decimal
+from fractions import Fraction
 
+import numpy as np
 import pytest
+import torch
 from conftest import picture
 from torch import nn
 
-from refine_lib import build_pyramid, downscale, erode, multiscale_inpaint, predict_and_refine
+from refine_lib import (
+    brush_mask,
+    build_pyramid,
+    downscale,
+    erode,
+    multiscale_inpaint,
+    predict_and_refine,
+    random_scenes,
+    stroke_masks,
+)
 
 IMAGE, MASK = picture(48, 40)
 
@@ -45,6 +58,13 @@ SETTINGS = {
     "scale": ({"smallest_scale": 8}, "smallest_scale is 8; expected at least 16 pixels"),
     "loss": ({"loss": "l2"}, "loss is 'l2'; expected one of 'paper', 'code'"),
     "callback": ({"callback": 3}, "callback is a int; expected a function of one argument, a Step"),
+    "lr huge": ({"lr": 10**400}, r"lr is 1000.*\.\.\..*0000; expected a learning rate above 0"),
+    "lr of 5000 digits": ({"lr": 10**5000}, "lr is a number of thousands of digits; expected"),
+    "lr complex": ({"lr": 1j}, "lr is 1j; expected a learning rate"),
+    "n_iters fraction": ({"n_iters": torch.tensor(1.5)}, r"n_iters is tensor\(1.5000\); expected a whole number"),
+    "scale huge": ({"smallest_scale": 10**400}, r"smallest_scale is 1000.*; expected at least 16 pixels"),
+    "scale nan": ({"smallest_scale": float("nan")}, "smallest_scale is nan; expected at least 16"),
+    "optimizer of a kind": ({"optimizer": ["adam"]}, r"optimizer is \['adam'\]; expected one of"),
 }
 
 
@@ -81,6 +101,46 @@ def test_settings(untouched, case):
     settings, words = SETTINGS[case]
     with pytest.raises((TypeError, ValueError), match=words):
         multiscale_inpaint(IMAGE, MASK, untouched, **settings)
+
+
+NUMBERS = {
+    "numpy": (np.int64(2), np.uint8(3), np.float32(0.01), np.int32(24)),
+    "torch": (torch.tensor(2), torch.tensor(3, dtype=torch.uint8), torch.tensor(0.01), torch.tensor(24.0)),
+    "Python": (2, 3, Fraction(1, 100), Decimal(24)),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_numbers_may_be_of_any_numeric_type(tiny, kind):
+    n_iters, erosion, lr, scale = NUMBERS[kind]
+    settings = {"n_iters": n_iters, "erosion": erosion, "lr": lr}
+    found = multiscale_inpaint(IMAGE, MASK, tiny, smallest_scale=scale, progress=False, **settings)
+    plain = multiscale_inpaint(IMAGE, MASK, tiny, smallest_scale=24, n_iters=2, erosion=3, lr=0.01, progress=False)
+    assert torch.allclose(found.image, plain.image, atol=1e-6) and found.n_levels == 2
+    predict_and_refine(IMAGE, MASK, downscale(IMAGE), tiny, **settings, early_stop=type(lr)(0.5) if kind == "numpy" else None)
+    assert torch.equal(erode(MASK, erosion), erode(MASK, 3))
+    drawn, holes = random_scenes(n_iters * 16, seed=n_iters), stroke_masks((n_iters * 16, 40), seed=n_iters)
+    assert drawn.shape == (1, 3, 32, 32) and holes.shape == (1, 1, 32, 40)
+    assert torch.equal(brush_mask("thick", n_iters * 32, seed=erosion), brush_mask("thick", 64, seed=3))
+
+
+SIZES = {
+    "negative": (lambda: stroke_masks(-4), "size is -4; expected a whole number of 1 or more pixels"),
+    "three": (lambda: stroke_masks((4, 4, 4)), r"size is \(4, 4, 4\); expected a whole number"),
+    "no batch": (lambda: stroke_masks(16, batch=0), "batch is 0; expected a whole number of 1 or more masks"),
+    "seed": (lambda: random_scenes(16, seed=2**80), "seed is 1208.*; expected a whole number of 0 to"),
+    "long": (
+        lambda: brush_mask("thin", (1, 10**6), 0),
+        r"size is \(1, 1000000\); expected a long side of at most 64 short ones",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SIZES)
+def test_a_size_of_what_is_drawn(case):
+    draw, words = SIZES[case]
+    with pytest.raises(ValueError, match=words):
+        draw()
 
 
 def test_a_picture_that_only_rounding_moved_out_of_its_range_is_taken():

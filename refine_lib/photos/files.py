@@ -2,7 +2,9 @@
 
 import os
 import re
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, JpegImagePlugin
 from PIL.ExifTags import Base
 
-from refine_lib.checks import SMALLEST_SIDE
+from refine_lib.checks import SMALLEST_SIDE, in_short
 from refine_lib.photos import exif, png
 from refine_lib.photos.opened import Source, Unfit, name_of, opened, tags_of
 from refine_lib.whole import whole_file
@@ -114,6 +116,9 @@ ENDINGS = {suffix: format for format in FORMATS if format.modes for suffix in fo
 ALL_FORMATS = tuple(format.name for format in FORMATS)
 PHOTO_FORMATS = tuple(format.name for format in FORMATS if format.photos)
 
+ERASED = "what is drawn could be the hole, or what was erased"
+TOLD_BY_ONE = "expected white on black without transparency, or one bright color on transparent ground"
+
 
 class LeftOut(UserWarning):
     """What a photo's file says beside its pixels is damaged, and the photo goes on without."""
@@ -174,8 +179,8 @@ def read_hole(mask: Source, threshold: float = 0.5) -> np.ndarray:
     """Reads a picture of a hole, of any mode, upright.
 
     Args:
-        mask: a path, an opened file or a Pillow image. Where something is drawn in one color on transparent ground, that is the
-            hole, whatever the color. Else the hole is what is bright.
+        mask: a path, an opened file or a Pillow image. Where something is drawn in one bright color on transparent ground, that
+            is the hole. Else the hole is what is bright.
         threshold: brighter (or more opaque) than this share of the full range is hole.
 
     Returns:
@@ -183,7 +188,8 @@ def read_hole(mask: Source, threshold: float = 0.5) -> np.ndarray:
 
     Raises:
         FileNotFoundError: where there is no such file.
-        ValueError: where it is no picture, holds several, or does not tell whether its colors or its transparency is meant.
+        ValueError: where it is no picture, holds several, or does not tell whether its colors or its transparency is meant: a
+            hole may have been erased from it.
     """
     name = name_of(mask)
     with opened(mask, ALL_FORMATS, "mask", "the path of a picture, white where the hole is") as file:
@@ -201,21 +207,46 @@ def read_hole(mask: Source, threshold: float = 0.5) -> np.ndarray:
     alpha = pixels[..., 3]
     if alpha.min() == alpha.max():
         return np.asarray(drawn.convert("L")) > threshold * 255
-    if np.ptp(pixels[alpha > alpha.max() / 2], axis=0)[:3].max() > 8:  # of 255: what a drawing program rounds is one color
-        wanted = "expected white on black without transparency, or one color on transparent ground"
-        raise Unfit(f"{name} has several colors and transparency, either of which could be the hole; {wanted}")
-    return alpha > threshold * 255
+    opaque, shown = alpha > threshold * 255, pixels[alpha > alpha.max() / 2][:, :3]
+    if np.ptp(shown, axis=0).max() > 8:  # of 255: what a drawing program rounds is one color
+        raise Unfit(f"{name} has several colors and transparency, either of which could be the hole; {TOLD_BY_ONE}")
+    if shown.max() <= threshold * 255 or opaque.mean() > 0.5 or _frame(opaque).mean() > 0.5:
+        raise Unfit(f"{name} is opaque and dark, or opaque for the most part: {ERASED}; {TOLD_BY_ONE}")
+    return opaque
 
 
-def check_output(path: str | os.PathLike, overwrite: bool = False) -> None:
-    """Raises unless a photo can be written to a path: a known ending, a folder that is there, and no file, or ``overwrite``."""
-    path = Path(path)
+def _frame(picture):
+    """The pixels at the border of a picture (H, W), some of them twice."""
+    return np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+
+
+def check_output(path: str | os.PathLike, overwrite: bool = False, sources: Iterable[Source] = ()) -> None:
+    """Raises unless a photo can be written to a path.
+
+    It takes a known ending, a folder that files can be written to, a name with room for ``.stopped`` in it, and no file that is
+    there, or ``overwrite``. A source of the work is never replaced, whatever name or link leads to it.
+
+    Args:
+        path: to write to.
+        overwrite: whether a file that is there may be replaced.
+        sources: photos and masks that the work reads. What is no file on disk is passed over.
+    """
+    path, what = Path(path), f"output is {in_short(os.fspath(path))}"
     if path.suffix.lower() not in ENDINGS:
-        raise ValueError(f"output is {str(path)!r}; expected a name that ends in one of {', '.join(ENDINGS)}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"output is {str(path)!r}, whose folder is not there; expected one that is")
-    if path.is_dir() or path.exists() and not overwrite:
-        raise FileExistsError(f"output is {str(path)!r}, which is there already; expected a new name, or to overwrite it")
+        raise ValueError(f"{what}; expected a name that ends in one of {', '.join(ENDINGS)}")
+    if not os.path.isdir(path.parent):
+        raise FileNotFoundError(f"{what}, whose folder is not there; expected one that is")
+    names = [name for name in map(name_of, sources) if os.path.isfile(name)]
+    if any(path.exists() and path.samefile(name) for name in names):
+        raise FileExistsError(f"{what}, which is a photo or a mask of the work; expected another name, so that it stays")
+    if os.path.lexists(path) and not (overwrite and path.is_file()):
+        raise FileExistsError(f"{what}, which is there already; expected a new name, or to overwrite it, a file")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent), suppress(FileNotFoundError):
+            os.lstat(path.with_name(f"{path.stem}.stopped999{path.suffix}"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(f"{what}, where no file can be written ({reason}); expected another place or name") from error
 
 
 def check_holds(path: str | os.PathLike, photo: Photo) -> None:
@@ -223,11 +254,7 @@ def check_holds(path: str | os.PathLike, photo: Photo) -> None:
     format = ENDINGS[Path(path).suffix.lower()]
     if fault := _not_held(format, photo):
         others = " or ".join(f.suffixes[0] for f in FORMATS if f.modes and not _not_held(f, photo))
-        raise ValueError(f"{photo.name} {fault}; expected output to end in {others}")
-    try:  # a little of it: what it says beside its pixels may not fit
-        _save(photo.image.crop((0, 0, 8, 8)), BytesIO(), format, photo)
-    except Exception as error:  # whatever the writer trips over, it is now and not when the work is done
-        raise ValueError(f"{photo.name} cannot be written as {format.name}: {error}") from error
+        raise ValueError(f"{photo.name} {fault}; expected output to end in {others or 'something else: no format holds it'}")
 
 
 def _not_held(format, photo):
@@ -241,8 +268,21 @@ def _not_held(format, photo):
     elif png.has_own_colors(photo) and not format.colors:
         what = "a gamma or primaries of its own (chunks gAMA, cHRM or cICP)"
     else:
-        return ""
+        return _not_written(format, photo)
     return f"has {what}, which {format.name} does not hold"
+
+
+def _not_written(format, photo):
+    """Tries it with a little of the photo: what it says beside its pixels may not fit, or not be read again."""
+    file, done = BytesIO(), "written"
+    try:
+        _save(photo.image.crop((0, 0, 8, 8)), file, format, photo)
+        done = "read again when it is written"
+        with opened(file, (format.name,), "photo", "a picture") as picture:
+            picture.load()
+    except Exception as error:  # whatever it trips over, it is now and not when the work is done
+        return f"cannot be {done} as {format.name}: {error}"
+    return ""
 
 
 def write_photo(image: Image.Image, path: str | os.PathLike, photo: Photo, overwrite: bool = False) -> None:
@@ -264,7 +304,7 @@ def write_photo(image: Image.Image, path: str | os.PathLike, photo: Photo, overw
         OSError: where it cannot be written.
     """
     path = Path(path)
-    check_output(path, overwrite)
+    check_output(path, overwrite, [photo.name])
     check_holds(path, photo)
     try:
         with whole_file(path, overwrite) as part, open(part, "xb") as file:

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import numbers
 import os
 import time
 import warnings
@@ -18,7 +17,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from refine_lib.checks import check_choice, check_integer, check_smallest_scale
+from refine_lib.checks import as_integer, as_number, check_choice, check_smallest_scale
 from refine_lib.device import pick_device
 from refine_lib.fast.memory import HELD_PER_BYTE, Budget, available_memory, bytes_per_pixel
 from refine_lib.fast.speed import sped_up
@@ -47,8 +46,8 @@ class InpaintedPhoto:
         mask: the hole, grown by ``dilation``: (1, 1, H, W), 1 = hole.
         windows: the parts that were computed, or were to be, each as (top, bottom, left, right) in pixels.
         results: the ``Result`` of each window that was begun, with the window's picture.
-        message: sentences where nothing was refined, in whole or in part, where the run was stopped, or where EXIF data are
-            damaged and were left out. Else it is empty.
+        message: sentences where nothing was refined, in whole or in part, where nothing is known, where the run was stopped, or
+            where EXIF data are damaged and were left out. Else it is empty.
         stopped: whether the callback or the keyboard stopped the run before its end. What it did not reach is as it was.
         seconds: the time that the computation took.
         path: the file that it was written to, or None.
@@ -157,7 +156,9 @@ def inpaint_photo(
     settings: dict[str, Any] = dict(settings_for(network if named else None))
     settings |= {key: value for key, value in {"smallest_scale": smallest_scale, "lr": lr}.items() if value is not None}
     settings |= {"n_iters": n_iters, "erosion": erosion, "loss": loss, "optimizer": optimizer, "speed": speed}
-    check_request(threshold, dilation, soft_edge, windows, context, callback=callback, **settings)
+    (threshold, dilation, soft_edge, context), settings = check_request(
+        threshold, dilation, soft_edge, windows, context, callback=callback, **settings
+    )
     if named:
         device = pick_device(device)
     else:
@@ -165,7 +166,7 @@ def inpaint_photo(
         if device is not None:
             raise ValueError(f"device is {device!r} and network is a split network; expected None: it stays where it is")
     if output is not None:
-        check_output(output, overwrite)
+        check_output(output, overwrite, (photo, mask))
     given, hole = read_photo(photo), read_hole(mask, threshold)
     _check_size(hole, given)
     if output is not None:
@@ -185,13 +186,13 @@ def inpaint_photo(
         work.windows, work.owner = plan_windows(work.hole, windows, context, settings["smallest_scale"], budget)
         work.run(model, settings, callback, Path(given.name).name if progress else None)
 
-    said = work.message(threshold)
+    said, whole = work.message(threshold), "The hole is the whole photo: there is nothing to go by." * bool(work.hole.all())
     done = InpaintedPhoto(
         image=work.image(soft_edge),
         mask=grown,
         windows=[(w.top, w.bottom, w.left, w.right) for w in work.windows],
         results=work.results,
-        message="\n".join(filter(None, [said, *dict.fromkeys(result.note for result in work.results), given.message])),
+        message="\n".join(filter(None, [whole, said, *dict.fromkeys(result.note for result in work.results), given.message])),
         stopped=work.stopped,
         seconds=time.perf_counter() - started,
         _photo=given,
@@ -206,18 +207,24 @@ def inpaint_photo(
     return done
 
 
-def check_request(threshold, dilation, soft_edge, windows, context, smallest_scale, callback=None, **settings) -> None:
-    """Raises unless the settings of ``inpaint_photo`` are in range."""
-    check_smallest_scale(smallest_scale)
-    check_settings(**settings, callback=callback)
-    if not isinstance(threshold, numbers.Real) or not 0 < float(threshold) < 1:
-        raise ValueError(f"threshold is {threshold!r}; expected a share of white between 0 and 1")
-    check_integer(dilation, "dilation", "pixels")
-    if not isinstance(soft_edge, numbers.Real) or not 0 <= float(soft_edge) < math.inf:
-        raise ValueError(f"soft_edge is {soft_edge!r}; expected a width of 0 or more pixels")
+def check_request(
+    threshold, dilation, soft_edge, windows, context, smallest_scale, callback=None, speed="auto", **settings
+) -> tuple[tuple[float, int, float, float], dict[str, Any]]:
+    """The numbers of ``inpaint_photo``, and its settings for ``multiscale_inpaint``. Raises unless all are in range."""
+
+    def at_least_0(value, name, wanted):
+        return as_number(value, name, lambda number: 0 <= number < math.inf, wanted)
+
+    scale = check_smallest_scale(smallest_scale)
+    settings = check_settings(**settings, callback=callback, speed=speed) | {"smallest_scale": scale, "speed": speed}
     check_choice(windows, "windows", WINDOWS)
-    if not isinstance(context, numbers.Real) or not 0 <= float(context) < math.inf:
-        raise ValueError(f"context is {context!r}; expected 0 or more, a share of the hole's longer side")
+    share = "expected a share of white between 0 and 1"
+    return (
+        as_number(threshold, "threshold", lambda number: 0 < number < 1, share),
+        as_integer(dilation, "dilation", "pixels"),
+        at_least_0(soft_edge, "soft_edge", "expected a width of 0 or more pixels"),
+        at_least_0(context, "context", "expected 0 or more, a share of the hole's longer side"),
+    ), settings
 
 
 class _Work:
@@ -313,4 +320,4 @@ def _free_name(output):
     """``name.stopped.png`` beside ``name.png``, or ``name.stopped2.png`` and so on where that is there already."""
     output = Path(output)
     names = (output.with_name(f"{output.stem}.stopped{n}{output.suffix}") for n in itertools.chain([""], itertools.count(2)))
-    return next(name for name in names if not name.exists())
+    return next(name for name in names if not os.path.lexists(name))

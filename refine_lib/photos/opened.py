@@ -1,6 +1,8 @@
 """Pictures opened from files: by known formats only, and with what is wrong said in words."""
 
+import io
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -56,3 +58,10 @@ def tags_of(file: Image.Image) -> Image.Exif:
         return file.getexif()
     except Exception:  # whatever it trips over
         return file.getexif()
+
+
+def printable_streams() -> None:
+    """Lets a command print any name: what the console's encoding does not have is written as its number."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -84,7 +84,8 @@ def plan_windows(
 def _around(box, number, context, smallest_scale, shape, budget):
     """The window around a hole with as much context as is wanted, or else as memory allows."""
     rows, columns = box
-    wanted = round(max(smallest_scale, context * max(rows.stop - rows.start, columns.stop - columns.start)))
+    wanted = max(smallest_scale, context * max(rows.stop - rows.start, columns.stop - columns.start))
+    wanted = round(min(wanted, max(shape)))  # more would show nothing more
     least = max(SMALLEST_SIDE, round(LEAST_CONTEXT_SHARE * smallest_scale))
     for margin in (*range(wanted, least, -8), least):
         top, bottom = max(rows.start - margin, 0), min(rows.stop + margin, shape[0])

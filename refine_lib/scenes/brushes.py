@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from refine_lib.checks import check_choice
+from refine_lib.checks import as_integer, as_size, check_choice
 
 UNIT = 512  # px, the size that lengths and widths are given for
+LONGEST_SIDE = 64  # of the short one: such a hole is drawn 512 px high
 LARGEST_SHARE = 0.5  # of the picture; a larger hole is drawn again
 
 
@@ -54,18 +55,14 @@ def brush_mask(kind: str, size: int | tuple[int, int], seed: int, device: str | 
         80 px a thin stroke may fall between the pixels' centers.)
 
     Raises:
-        TypeError, ValueError: where an argument is not as above.
+        ValueError: where an argument is not as above, or a side is over 64 times as long as the other.
 
     Source: section 4 of the paper, which takes its thin, medium and thick brushes from LaMa (Suvorov et al., 2021).
     """
     check_choice(kind, "kind", KINDS)
-    height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < 1:
-        raise ValueError(f"size is {size!r}; expected 1 or more pixels")
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        raise TypeError(f"seed is {seed!r}; expected an integer")
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed is {seed!r}; expected 0 to {2**32 - 1}")
+    (height, width), seed = as_size(size), as_integer(seed, "seed", "", most=2**32 - 1)
+    if max(height, width) > LONGEST_SIDE * min(height, width):
+        raise ValueError(f"size is {(height, width)}; expected a long side of at most {LONGEST_SIDE} short ones")
     strokes, boxes = KINDS[kind]
     scale = min(height, width) / UNIT
     canvas = round(height / scale), round(width / scale)  # the picture in the pixels that the settings are given for

@@ -13,6 +13,8 @@ from types import SimpleNamespace
 
 import torch
 
+from refine_lib.checks import LARGEST_SEED, as_integer
+
 PATTERNS = ("stripes", "tiles", "windows", "planks", "bricks", "clouds")
 
 
@@ -62,9 +64,8 @@ class Scenes:
         """
         if len(weights) != len(PATTERNS):
             raise ValueError(f"weights are {weights!r}; expected {len(PATTERNS)} numbers, for {', '.join(PATTERNS)}")
-        if batch < 1:
-            raise ValueError(f"batch is {batch}; expected 1 or more scenes")
-        generator = torch.Generator().manual_seed(seed)
+        batch = as_integer(batch, "batch", "scenes", least=1)
+        generator = torch.Generator().manual_seed(as_integer(seed, "seed", "", most=LARGEST_SEED))
 
         def uniform(low, high, *shape):
             return low + (high - low) * torch.rand(batch, *shape, generator=generator)
@@ -114,6 +115,7 @@ class Scenes:
         Returns:
             float32 images (B, 3, size, size) in [0, 1].
         """
+        size = as_integer(size, "size", "pixels", least=1)
         centers = (torch.arange(size, device=device) + 0.5) * 2 / size - 1
         left, top, shown = self.view.to(device).T[..., None, None]
         x, y = left + shown * centers[None, None, :], top + shown * centers[None, :, None]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from refine_lib.checks import check_choice
+from refine_lib.checks import LARGEST_SEED, as_integer, as_size, check_choice
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def stroke_masks(
         float32 masks (B, 1, H, W), 1 = hole.
 
     Raises:
-        ValueError: where there is no such kind.
+        ValueError: where an argument is not as above.
 
     Example:
         >>> mask = stroke_masks(64, batch=2, seed=3)
@@ -51,9 +51,9 @@ def stroke_masks(
         (torch.Size([2, 1, 64, 64]), [0.0, 1.0])
     """
     check_choice(kind, "kind", STROKES)
-    height, width = (size, size) if isinstance(size, int) else size
+    (height, width), batch = as_size(size), as_integer(batch, "batch", "masks", least=1)
     style = STROKES[kind]
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(as_integer(seed, "seed", "", most=LARGEST_SEED))
     points, widths = torch.empty(0, style.n_chains, N_POINTS, 2), torch.empty(0)
     while len(points) < batch:
         drawn, drawn_widths = _random_strokes(batch, style, generator)
