@@ -1,9 +1,10 @@
 # `make demo` and `make test` set themselves up: a virtual environment in .venv with exactly the versions of constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
+FUZZ_KINDS = photos arguments
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
-.PHONY: help demo test lint unit killed browser notebooks figures table1 site lab app kernel train training training-stop training-status clean
+.PHONY: help demo test lint unit killed fuzzed fuzz browser notebooks figures table1 site lab app kernel train training training-stop training-status clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -18,7 +19,7 @@ help:  ## this list
 demo: .venv/ready  ## the main job: the quickstart without a screen, its picture and its page into figures/
 	$(BIN)/python -m refine_lib.workshop.lessons notebooks/00_quickstart.ipynb --figures figures
 
-test: lint unit killed browser notebooks  ## all tests
+test: lint unit killed fuzzed browser notebooks  ## all tests
 
 lint: .venv/ready  ## style, the order of the rooms, and types
 	$(BIN)/ruff check refine_lib tests
@@ -27,10 +28,19 @@ lint: .venv/ready  ## style, the order of the rooms, and types
 	$(BIN)/basedpyright --level error
 
 unit: .venv/ready  ## the tests of the library
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser and not killed" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser and not killed and not fuzz" -n 2
 
 killed: .venv/ready  ## an evaluation whose processes are killed: nothing is lost, nothing counted twice
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m killed
+
+fuzzed: .venv/ready  ## random cases for two minutes: damaged files, odd networks and arguments
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m fuzz -n 2
+
+MINUTES ?= 60
+SEED ?= $(shell date +%s)
+fuzz: .venv/ready  ## the same for longer, with other cases: make fuzz MINUTES=60; what fails lies in build/fuzz
+	cd tests && printf '%s\n' $(FUZZ_KINDS) | xargs -P 2 -I KIND ../$(BIN)/python -m fuzz KIND --seed $(SEED) \
+		--seconds $$(( 120 * $(MINUTES) / $(words $(FUZZ_KINDS)) )) --failures ../build/fuzz
 
 browser: .venv/ready  ## the panel in chromium, in JupyterLab and as a page; skipped where there is no chromium
 	$(BIN)/python -m pytest -m browser

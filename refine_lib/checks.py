@@ -12,6 +12,7 @@ import torch
 
 SMALLEST_SIDE = 16  # pixels; below, a LaMa generator's featuremap is too small to reflect its border
 ROUNDING = 1e-4  # by which a resized picture may leave [0, 1]
+LARGEST_SIDE = 2**16  # pixels, of what is drawn
 LARGEST_SEED = 2**63 - 1  # of torch's random numbers
 SPEEDS = ("auto", "exact", "mixed")
 LOSSES = ("paper", "code")
@@ -190,10 +191,11 @@ def as_size(size: Any) -> tuple[int, int]:
     """(H, W) in pixels, of which one number stands for both.
 
     Raises:
-        ValueError: where a side is no whole number of 1 or more.
+        ValueError: where a side is no whole number from 1 to ``LARGEST_SIDE``.
     """
     height, width = size if isinstance(size, tuple | list) and len(size) == 2 else (size, size)
-    return as_integer(height, "size", "pixels", least=1), as_integer(width, "size", "pixels", least=1)
+    height, width = (as_integer(side, "size", "pixels", least=1, most=LARGEST_SIDE) for side in (height, width))
+    return height, width
 
 
 def in_short(value: object) -> str:

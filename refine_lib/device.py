@@ -4,6 +4,8 @@ import os
 
 import torch
 
+from refine_lib.checks import in_short
+
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
     """The device to compute on.
@@ -22,8 +24,10 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
     try:
         asked = torch.device(asked)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"{asked_by} is {asked!r}; expected a device such as 'cpu', 'cuda', 'cuda:1' or 'mps'") from error
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{asked_by} is {in_short(asked)}; expected a device such as 'cpu', 'cuda', 'cuda:1' or 'mps'"
+        ) from error
     missing = {
         "cuda": torch.cuda.device_count() <= (asked.index or 0),
         "mps": not torch.backends.mps.is_available(),

@@ -1,5 +1,6 @@
 """The networks that come with the package, and ``load_network``, which finds one by its name or by a file's path."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -48,6 +49,8 @@ def load_network(
           z:     32 x H/8 x W/8 + 96 x H/8 x W/8, 8 MB for 1024 x 1024 px
           rear:  19 layers, 1,101,315 parameters
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise TypeError(f"name_or_path is a {type(name_or_path).__name__}; expected the name of a network or a path")
     device = pick_device(device)
     weights = WEIGHTS.get(name_or_path) if isinstance(name_or_path, str) else None
     path = Path(name_or_path)

@@ -231,6 +231,8 @@ def check_output(path: str | os.PathLike, overwrite: bool = False, sources: Iter
         overwrite: whether a file that is there may be replaced.
         sources: photos and masks that the work reads. What is no file on disk is passed over.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"output is a {type(path).__name__}; expected a path")
     path, what = Path(path), f"output is {in_short(os.fspath(path))}"
     if path.suffix.lower() not in ENDINGS:
         raise ValueError(f"{what}; expected a name that ends in one of {', '.join(ENDINGS)}")

@@ -6,10 +6,11 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import IO, TypeAlias
 
 from PIL import Image
+
+from refine_lib.checks import in_short
 
 Source: TypeAlias = str | os.PathLike | IO[bytes] | Image.Image
 
@@ -35,10 +36,14 @@ def opened(source: Source, formats: tuple[str, ...], argument: str, wanted: str)
 
     Raises:
         FileNotFoundError: where there is no such file.
+        TypeError: where it is neither a path nor a file nor a picture.
         ValueError: where it is no picture of these formats, or a damaged one.
     """
-    if isinstance(source, str | os.PathLike) and not Path(source).is_file():
-        raise FileNotFoundError(f"{argument} is {str(source)!r}; expected {wanted}")
+    is_path = isinstance(source, str | os.PathLike)
+    if is_path and not os.path.isfile(source):
+        raise FileNotFoundError(f"{argument} is {in_short(os.fspath(source))}; expected {wanted}")
+    if not (is_path or isinstance(source, Image.Image) or hasattr(source, "read")):
+        raise TypeError(f"{argument} is a {type(source).__name__}; expected {wanted}, such a file opened, or a Pillow image")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of over 89 MP: large, but taken

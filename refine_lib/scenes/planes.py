@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import torch
 
-from refine_lib.checks import LARGEST_SEED, as_integer
+from refine_lib.checks import LARGEST_SEED, LARGEST_SIDE, as_integer
 
 PATTERNS = ("stripes", "tiles", "windows", "planks", "bricks", "clouds")
 
@@ -64,7 +64,7 @@ class Scenes:
         """
         if len(weights) != len(PATTERNS):
             raise ValueError(f"weights are {weights!r}; expected {len(PATTERNS)} numbers, for {', '.join(PATTERNS)}")
-        batch = as_integer(batch, "batch", "scenes", least=1)
+        batch = as_integer(batch, "batch", "scenes", least=1, most=LARGEST_SIDE)
         generator = torch.Generator().manual_seed(as_integer(seed, "seed", "", most=LARGEST_SEED))
 
         def uniform(low, high, *shape):
@@ -115,7 +115,7 @@ class Scenes:
         Returns:
             float32 images (B, 3, size, size) in [0, 1].
         """
-        size = as_integer(size, "size", "pixels", least=1)
+        size = as_integer(size, "size", "pixels", least=1, most=LARGEST_SIDE)
         centers = (torch.arange(size, device=device) + 0.5) * 2 / size - 1
         left, top, shown = self.view.to(device).T[..., None, None]
         x, y = left + shown * centers[None, None, :], top + shown * centers[None, :, None]

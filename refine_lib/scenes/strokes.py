@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from refine_lib.checks import LARGEST_SEED, as_integer, as_size, check_choice
+from refine_lib.checks import LARGEST_SEED, LARGEST_SIDE, as_integer, as_size, check_choice
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def stroke_masks(
         (torch.Size([2, 1, 64, 64]), [0.0, 1.0])
     """
     check_choice(kind, "kind", STROKES)
-    (height, width), batch = as_size(size), as_integer(batch, "batch", "masks", least=1)
+    (height, width), batch = as_size(size), as_integer(batch, "batch", "masks", least=1, most=LARGEST_SIDE)
     style = STROKES[kind]
     generator = torch.Generator().manual_seed(as_integer(seed, "seed", "", most=LARGEST_SEED))
     points, widths = torch.empty(0, style.n_chains, N_POINTS, 2), torch.empty(0)
