@@ -1,5 +1,6 @@
 """Photos and masks as tensors, and back; photo files with all that they hold."""
 
+import base64
 import os
 import struct
 import zlib
@@ -366,6 +367,22 @@ def test_a_photo_of_which_something_would_be_lost_is_refused_in_words(case, tmp_
     with pytest.raises(ValueError, match=words) as raised:
         read_photo(tmp_path / "photo")
     assert str(tmp_path / "photo") in str(raised.value)
+
+
+# A gray JPEG of 32 x 24 px whose codes are arithmetic (jpegtran -arithmetic), as Photoshop and cameras never write them.
+ARITHMETIC = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZGNywtQFdBRkxO"
+    "UlNSMj5aYVpQYEpRUk//yQALCAAYACABAREA/8wABgAQEAX/2gAIAQEAAD8A0b0NIqBiS64Q97PeZup8gSv5yXtRu5Bwo1oFdnJh"
+    "fMJjiWNp0VA/i4J2xUb64yYo3Obf97IBmlUq3Tlf9FELCxuMBisxoD+wFwIUKgqjm2XmxFR0pJhghxAXeX9pKIwYEP/Z"
+)
+
+
+def test_a_jpeg_of_arithmetic_codes_is_read_and_written_as_others_are(tmp_path):
+    photo = read_photo(BytesIO(ARITHMETIC))
+    assert photo.image.size == (32, 24) and np.asarray(photo.image).astype(int).sum() == 131161
+    write_photo(photo.image, tmp_path / "a.jpg", photo)
+    with Image.open(tmp_path / "a.jpg") as written:
+        assert np.abs(np.asarray(written).astype(int) - np.asarray(photo.image)).max() <= 2
 
 
 def test_a_photo_comes_from_a_path_a_file_or_a_picture(tmp_path):
