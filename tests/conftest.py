@@ -1,5 +1,6 @@
 import copy
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 TESTS = Path(__file__).parent
 sys.path.insert(0, str(TESTS))
 
+import twin
 from formula import fill_by_formula
 
 from refine_lib import LamaGenerator, split_network
@@ -25,7 +27,17 @@ def same_random_numbers():
 
 
 def pytest_addoption(parser):
+    parser.addoption("--device", help="where tests compute that name no device: twin, which is pretended, or cuda")
     parser.addoption("--screenshots", help="folder to keep the pictures that the browser tests take of the panel")
+
+
+def pytest_configure(config):
+    device = config.getoption("--device")
+    if device == "twin":
+        twin.install()
+    if device:
+        os.environ["REFINE_DEVICE"] = device  # for networks, and what else chooses a device
+        torch.set_default_device(device)  # for tensors
 
 
 def pytest_collection_modifyitems(items):

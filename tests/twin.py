@@ -1,9 +1,9 @@
 """A pretended device: ``twin`` computes on the CPU, and refuses what a GPU refuses, so that a mix of devices is found anywhere.
 
-``install()`` makes ``torch.device("twin")`` known to this process. Its tensors are wrappers around tensors of the CPU. One function
-takes the wrappers off, runs the CPU's kernel, and puts them on again. It raises where a wrapper meets a plain tensor. It counts the
-calls of kernels, the times that the host waits for a value, and the bytes that are alive; beyond ``memory.limit`` it raises as a GPU
-whose memory is full. The speed, TF32, streams and graphs of a GPU it cannot show.
+``install()`` makes ``torch.device("twin")`` known to this process. Its tensors are wrappers around tensors of the CPU. One
+function takes the wrappers off, runs the CPU's kernel, and puts them on again. It raises where a wrapper meets a plain tensor.
+It counts the calls of kernels, the times that the host waits for a value, and the bytes that are alive; beyond ``memory.limit``
+it raises as a GPU does whose memory is full. The speed, TF32, streams and graphs of a GPU it cannot show.
 
 It stands on a function of torch's that is not public, and that is there since 2.10.
 """
@@ -25,7 +25,14 @@ aten = torch.ops.aten
 COPIES = {aten.copy_.default, aten._to_copy.default}
 INDEXED = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default, aten._index_put_impl_.default}
 IN_HALF_THE_BITS = ("conv1d", "conv2d", "conv3d", "conv_transpose2d.input", "linear", "matmul", "mm", "bmm", "addmm", "baddbmm")
-WAITS = {aten._local_scalar_dense.default, aten.equal.default, aten.nonzero.default, aten.is_nonzero.default, aten.masked_select.default}
+NOT_LAUNCHED = {aten.empty_like.default, aten.new_empty.default, aten.new_empty_strided.default, aten._unsafe_view.default}
+WAITS = {
+    aten._local_scalar_dense.default,
+    aten.equal.default,
+    aten.nonzero.default,
+    aten.is_nonzero.default,
+    aten.masked_select.default,
+}
 
 
 class Memory:
@@ -61,7 +68,7 @@ class Memory:
 
 
 memory = Memory()
-seen = Counter()  # calls of kernels by name
+seen = Counter()  # launches of kernels, by name and by the types of the numbers that they see
 waits = Counter()  # for values, by the kernel that gives them
 
 
@@ -125,9 +132,17 @@ def _from_cpu(inner, requires_grad):
 def _run(call, args, kwargs):
     """Runs the CPU's kernel on what the wrappers hold."""
     _refuse_a_mix(call, args, kwargs)
-    seen[str(call)] += 1
+    if not (call.is_view or call in NOT_LAUNCHED):
+        seen[
+            call.overloadpacket.__name__, tuple(t.dtype for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor))
+        ] += 1
     to_cpu = kwargs.get("device") is not None and torch.device(kwargs["device"]).type == "cpu"
-    if call in WAITS or (to_cpu and call is aten._to_copy.default) or call is aten.copy_.default and not isinstance(args[0], Twin):
+    if (
+        call in WAITS
+        or (to_cpu and call is aten._to_copy.default)
+        or call is aten.copy_.default
+        and not isinstance(args[0], Twin)
+    ):
         waits[str(call)] += 1
     wrappers = {id(t.inner): t for t in tree_leaves((args, kwargs)) if isinstance(t, Twin)}
     if kwargs.get("device") is not None:
