@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 
 from refine_lib.checks import check_diameter, check_mask
+from refine_lib.device import plainly
 
 
+@plainly
 def erode(mask: torch.Tensor, diameter: int) -> torch.Tensor:
     """Shrinks the holes of a mask with a circular kernel.
 

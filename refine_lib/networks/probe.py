@@ -6,12 +6,14 @@ from typing import Any
 import torch
 
 from refine_lib.checks import dtype_name
+from refine_lib.device import plainly
 from refine_lib.networks.featuremap import Featuremap, as_leaves, in_place_of
 
 SMALL_PX = 64
 _PASSED = weakref.WeakKeyDictionary()  # the fingerprints of networks that passed: they are not tried again while as they were
 
 
+@plainly
 def check_model(model: Any, dtype: torch.dtype, device: torch.device | None = None) -> None:
     """Raises unless the model is a split network whose prediction has a derivative by z.
 
@@ -25,7 +27,6 @@ def check_model(model: Any, dtype: torch.dtype, device: torch.device | None = No
     Raises:
         TypeError: where it is no split network, or its weights have another dtype.
         ValueError: where its weights are on another device, or ``check_gradient`` fails.
-        RuntimeError: in ``torch.inference_mode()``.
     """
     for part in ("front", "rear", "__call__"):
         if not callable(getattr(model, part, None)):
@@ -36,7 +37,6 @@ def check_model(model: Any, dtype: torch.dtype, device: torch.device | None = No
         raise TypeError(f"model is {dtype_name(weights.dtype)} and image is {dtype_name(dtype)}; {wanted}")
     if weights is not None and device not in (None, weights.device):
         raise ValueError(f"model is on {weights.device} and image on {device}; expected the same device")
-    _refuse_inference_mode()
     fingerprint = model.fingerprint() if hasattr(model, "fingerprint") else None
     if fingerprint is None or _PASSED.get(model) != (fingerprint, dtype):
         check_gradient(model, dtype)
@@ -84,9 +84,7 @@ def check_repeatable(model: Any) -> None:
 
     Raises:
         ValueError: where it does not. The message says what to look for.
-        RuntimeError: in ``torch.inference_mode()``.
     """
-    _refuse_inference_mode()
     state = [*model.parameters(), *model.buffers()]
     before = [t._version for t in state]
     picture = small_picture(model, seed=0)
@@ -108,11 +106,6 @@ def check_repeatable(model: Any) -> None:
 def alike(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two tensors are the same but for rounding."""
     return torch.allclose(a, b, rtol=1e-4, atol=1e-5 * max(1.0, b.abs().max().item()))
-
-
-def _refuse_inference_mode():
-    if torch.is_inference_mode_enabled():
-        raise RuntimeError("torch.inference_mode() is on, and refinement needs gradients; torch.no_grad() would do")
 
 
 def check_gradient(model: Any, dtype: torch.dtype = torch.float32) -> None:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from refine_lib.device import plainly
 from refine_lib.networks.featuremap import Featuremap, shapes_of
 from refine_lib.networks.probe import alike, check_gradient, check_repeatable, small_featuremap, small_picture
 from refine_lib.networks.trace import record, tensors_in
@@ -161,6 +162,7 @@ class NamedSplitNetwork(SplitNetwork):
         )
 
 
+@plainly
 def split_network(
     network: nn.Module,
     at: int | str | Sequence[str] | None = None,

@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from refine_lib.checks import check_choice, check_integer, check_smallest_scale
-from refine_lib.device import pick_device
+from refine_lib.device import pick_device, plainly
 from refine_lib.fast.memory import HELD_PER_BYTE, Budget, available_memory, bytes_per_pixel
 from refine_lib.fast.speed import sped_up
 from refine_lib.masks import erode
@@ -78,6 +78,7 @@ class InpaintedPhoto:
         return f"<InpaintedPhoto: {self}>"
 
 
+@plainly
 def inpaint_photo(
     photo: Source,
     mask: Source,
@@ -200,9 +201,9 @@ def inpaint_photo(
         path = _free_name(output) if done.stopped else output
         done.save(path, overwrite and not done.stopped)
     if said and not done.stopped:
-        warnings.warn(said, NothingToRefine, stacklevel=2)
+        warnings.warn(said, NothingToRefine, stacklevel=3)
     if given.message:
-        warnings.warn(given.message, LeftOut, stacklevel=2)
+        warnings.warn(given.message, LeftOut, stacklevel=3)
     return done
 
 

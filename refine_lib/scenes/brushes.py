@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from refine_lib.checks import check_choice
+from refine_lib.device import plainly
 
 UNIT = 512  # px, the size that lengths and widths are given for
 LARGEST_SHARE = 0.5  # of the picture; a larger hole is drawn again
@@ -40,6 +41,7 @@ KINDS = {
 STROKES_TO_BOXES = (1, 0.3)
 
 
+@plainly
 def brush_mask(kind: str, size: int | tuple[int, int], seed: int, device: str | torch.device = "cpu") -> torch.Tensor:
     """A random hole of a kind, the same for the same seed at every size and on every machine.
 
