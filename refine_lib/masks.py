@@ -37,20 +37,21 @@ def erode(mask: torch.Tensor, diameter: int) -> torch.Tensor:
     """
     check_mask(mask)
     check_diameter(diameter)
-    radius = max(diameter - 1, 0) // 2
+    height, width = mask.shape[-2:]
+    radius = min(max(int(diameter) - 1, 0) // 2, height + width)  # which sees all of the picture from everywhere
     if radius == 0:
         return mask
 
     # A disc is a stack of rows. How many known pixels a row of it sees is a difference of two running sums, whatever its
     # width. This holds a few copies of the mask at a time; an unfolded neighborhood would hold diameter**2 of them. It costs
     # as much as the radius; a maximum over each row would cost as much as the radius squared.
-    height, width = mask.shape[-2:]
-    known = F.pad((mask == 0).int(), (radius + 1, radius))
+    reach = min(radius, width)
+    known = F.pad((mask == 0).int(), (reach + 1, reach))
     running = known.cumsum(-1, dtype=torch.int32)
     reached = torch.zeros_like(mask, dtype=torch.bool)
     for dy in range(min(radius, height - 1) + 1):
-        half_width = round(math.sqrt(radius**2 - dy**2))
-        left, right = radius - half_width, radius + half_width + 1
+        half_width = min(round(math.sqrt(radius**2 - dy**2)), reach)
+        left, right = reach - half_width, reach + half_width + 1
         sees = running[..., right : right + width] > running[..., left : left + width]
         reached[..., dy:, :] |= sees[..., : height - dy, :]
         reached[..., : height - dy, :] |= sees[..., dy:, :]

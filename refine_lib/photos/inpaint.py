@@ -174,7 +174,7 @@ def inpaint_photo(
 
     started = time.perf_counter()
     known = 1 - torch.from_numpy(hole)[None, None].float()
-    grown = 1 - erode(known, 2 * dilation + 1)
+    grown = 1 - erode(known, 2 * int(dilation) + 1)
     work = _Work(given.image, grown[0, 0].numpy() > 0)
     if grown.any():
         model = load_network(os.fspath(network), device, progress) if named else network
