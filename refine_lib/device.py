@@ -50,7 +50,10 @@ def plainly(function: Callable[P, R]) -> Callable[P, R]:
 
 def _plain(value, name):
     if isinstance(value, nn.Module):
-        state = (*value.parameters(), *value.buffers())
+        try:
+            state = (*value.parameters(), *value.buffers())
+        except RecursionError:
+            raise ValueError(f"{name} has layers within layers, more than Python's stack holds") from None
         return copy.deepcopy(value) if any(not is_lazy(t) and t.is_inference() for t in state) else value
     if not isinstance(value, torch.Tensor):
         return value
