@@ -1,10 +1,70 @@
-"""Which device to compute on."""
+"""Which device to compute on, and a state of torch in which nothing is switched on around the computation."""
 
+import contextlib
+import copy
+import functools
+import inspect
 import os
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.overrides import _get_current_function_mode, _pop_mode, _push_mode
 
 from refine_lib.checks import in_short
+
+P = ParamSpec("P")
+R = TypeVar("R")
+AUTOCAST = ("cpu", "cuda", "mps")  # devices whose operations autocast may do in half precision
+
+
+def plainly(function: Callable[P, R]) -> Callable[P, R]:
+    """Lets a function compute the same, whatever its caller has switched on for this thread.
+
+    Autocast, inference mode, another default device and modes that see calls of torch are off while it runs, and on again
+    behind it. Whether gradients are kept stays as it is. A tensor that it is given comes to it as a plain ``torch.Tensor``. One
+    of inference mode comes as a copy, and so does a network with such weights, for gradients cannot pass them. What is the
+    same for all threads, as the default dtype, is not touched.
+
+    Raises:
+        TypeError: where a tensor has no numbers in memory, one for each place. The message names the argument.
+    """
+    names = list(inspect.signature(function).parameters)
+    call: Callable[..., R] = function
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with contextlib.ExitStack() as stack:
+            for kind in filter(torch.is_autocast_enabled, AUTOCAST):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+            if torch.is_inference_mode_enabled():
+                stack.enter_context(torch.inference_mode(False))
+                stack.enter_context(torch.no_grad())  # as it is in that mode
+            while _get_current_function_mode():  # where torch keeps the default device, too
+                stack.callback(_push_mode, _pop_mode())
+            plain = [*map(_plain, args, names), *args[len(names) :]]
+            return call(*plain, **{name: _plain(value, name) for name, value in kwargs.items()})
+
+    return run
+
+
+def _plain(value, name):
+    if isinstance(value, nn.Module):
+        try:
+            state = (*value.parameters(), *value.buffers())
+        except RecursionError:
+            raise ValueError(f"{name} has layers within layers, more than Python's stack holds") from None
+        return copy.deepcopy(value) if any(not is_lazy(t) and t.is_inference() for t in state) else value
+    if not isinstance(value, torch.Tensor):
+        return value
+    if value.is_meta or value.is_nested or value.layout != torch.strided:
+        kind = "on the meta device" if value.is_meta else "nested" if value.is_nested else f"of {value.layout}"
+        raise TypeError(f"{name} is {kind}; expected a dense tensor, with numbers in memory")
+    if type(value).__torch_dispatch__ is torch.Tensor.__torch_dispatch__:  # else it holds its numbers in a way of its own
+        value = value.as_subclass(torch.Tensor)
+    return value.clone() if value.is_inference() else value
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:

@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 
 from refine_lib.checks import as_integer, check_mask
+from refine_lib.device import plainly
 
 
+@plainly
 def erode(mask: torch.Tensor, diameter: int) -> torch.Tensor:
     """Shrinks the holes of a mask with a circular kernel.
 
@@ -34,21 +36,22 @@ def erode(mask: torch.Tensor, diameter: int) -> torch.Tensor:
     Source: the mask in the loss of Algorithm 1, ``predict_and_refine``; there by 15 px, at the size of the smaller level.
     """
     check_mask(mask)
+    height, width = mask.shape[-2:]
     radius = max(as_integer(diameter, "diameter", "pixels, of the kernel") - 1, 0) // 2
-    radius = min(radius, sum(mask.shape[-2:]))  # of a wider one more would change nothing
+    radius = min(radius, height + width)  # which sees all of the picture from everywhere
     if radius == 0:
         return mask
 
     # A disc is a stack of rows. How many known pixels a row of it sees is a difference of two running sums, whatever its
     # width. This holds a few copies of the mask at a time; an unfolded neighborhood would hold diameter**2 of them. It costs
     # as much as the radius; a maximum over each row would cost as much as the radius squared.
-    height, width = mask.shape[-2:]
-    known = F.pad((mask == 0).int(), (radius + 1, radius))
+    reach = min(radius, width)
+    known = F.pad((mask == 0).int(), (reach + 1, reach))
     running = known.cumsum(-1, dtype=torch.int32)
     reached = torch.zeros_like(mask, dtype=torch.bool)
     for dy in range(min(radius, height - 1) + 1):
-        half_width = round(math.sqrt(radius**2 - dy**2))
-        left, right = radius - half_width, radius + half_width + 1
+        half_width = min(round(math.sqrt(radius**2 - dy**2)), reach)
+        left, right = reach - half_width, reach + half_width + 1
         sees = running[..., right : right + width] > running[..., left : left + width]
         reached[..., dy:, :] |= sees[..., : height - dy, :]
         reached[..., : height - dy, :] |= sees[..., dy:, :]

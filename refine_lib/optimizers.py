@@ -44,7 +44,9 @@ class Adam(_Optimizer):
     def __init__(self, z: Sequence[torch.Tensor], lr: float, n_iters: int):
         super().__init__(z)
         self.lr = lr
-        self.state = {t: [torch.zeros_like(t), torch.zeros_like(t), torch.zeros((), device=t.device)] for t in self.z}
+        self.state = {
+            t: [torch.zeros_like(t), torch.zeros_like(t), torch.zeros((), dtype=torch.float32, device=t.device)] for t in self.z
+        }
 
     @torch.no_grad()
     def step(self, losses: torch.Tensor) -> None:

@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from refine_lib.checks import check_can_downscale, check_image_and_mask, check_smallest_scale
+from refine_lib.device import plainly
 
 
+@plainly
 def downscale(image: torch.Tensor) -> torch.Tensor:
     """Halves an image: a Gaussian filter against aliasing (5x5, sigma 1), then bilinear interpolation.
 
@@ -31,6 +33,7 @@ def downscale(image: torch.Tensor) -> torch.Tensor:
     return resize(_blur(image), (image.shape[-2] // 2, image.shape[-1] // 2))
 
 
+@plainly
 def downscale_mask(mask: torch.Tensor) -> torch.Tensor:
     """Halves a mask so that a hole never shrinks: a pixel that sees any of the hole through the filter is hole.
 
@@ -152,6 +155,7 @@ def level_sizes(height: int, width: int, smallest_scale: float = 512) -> list[tu
     return [(height >> n, width >> n) for n in halvings]
 
 
+@plainly
 def build_pyramid(image: torch.Tensor, mask: torch.Tensor, smallest_scale: float = 512) -> Pyramid:
     """Halves a picture and its mask until the short side is about the network's training size.
 

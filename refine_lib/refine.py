@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from refine_lib import checks
+from refine_lib.device import plainly
 from refine_lib.fast.plans import Plans
 from refine_lib.loss import Agreement
 from refine_lib.masks import erode, paste
@@ -27,6 +28,7 @@ class NothingToRefine(UserWarning):
     """Nothing was refined, at one level or at all. The message says why, and what would help."""
 
 
+@plainly
 def multiscale_inpaint(
     image: torch.Tensor,
     mask: torch.Tensor,
@@ -128,10 +130,11 @@ def multiscale_inpaint(
     )
     result.message = why_nothing_was_refined(result, smallest_scale, settings["erosion"], loss)
     if result.message and not result.stopped:
-        warnings.warn(result.message, NothingToRefine, stacklevel=2)
+        warnings.warn(result.message, NothingToRefine, stacklevel=3)
     return result
 
 
+@plainly
 def predict_and_refine(
     image: torch.Tensor,
     mask: torch.Tensor,
@@ -210,6 +213,7 @@ def _predict_and_refine(image, mask, inpainted_low_res, model, recorder, lr, n_i
     return paste(prediction.detach(), image, mask)
 
 
+@plainly
 @torch.no_grad()
 def _plain(image, mask, model):
     return paste(model(image, mask), image, mask)

@@ -139,3 +139,30 @@ def test_thick_strokes_are_wider_than_thin_ones():
 def test_a_kind_of_stroke_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="kind is 'huge'; expected one of 'thin', 'medium', 'thick'"):
         stroke_masks(32, kind="huge")
+
+
+@given(sides, sides, seeds)
+@settings(deadline=None, max_examples=20)
+def test_a_kernel_larger_than_the_picture_is_as_good_as_any_larger_one(height, width, seed):
+    mask = random_mask(height, width, seed, share=0.9)
+    mask[..., 0, 0] = 0
+    wanted = erode(mask, 2 * (height + width) + 1)
+    assert not wanted.any()
+    for diameter in (10**7, 2**62, 2**64 + 1, 10**400, np.int64(2**63 - 1)):
+        assert torch.equal(erode(mask, diameter), wanted)
+        assert erode(torch.ones_like(mask), diameter).all()
+
+
+def test_a_small_kernel_in_a_narrow_picture_is_that_of_another_library():
+    for height, width, diameter in ((40, 3, 15), (3, 40, 15), (5, 30, 41), (30, 5, 41)):
+        radius = diameter // 2
+        dy, dx = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+        kernel = torch.from_numpy(np.abs(dx) <= np.round(np.sqrt(radius**2 - dy**2))).double()
+        mask = random_mask(height, width, seed=4, share=0.95)
+        assert torch.equal(erode(mask, diameter), kornia.morphology.erosion(mask, kernel))
+
+
+def test_a_diameter_of_few_bits_is_the_number_that_it_is():
+    mask = random_mask(32, 32, 1, share=0.8)
+    assert torch.equal(erode(mask, np.uint8(0)), mask)
+    assert torch.equal(erode(mask, np.uint8(255)), erode(mask, 255))

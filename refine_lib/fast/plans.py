@@ -63,7 +63,7 @@ class Plans:
                 least = needed, self.model, self.plan
             if not self._next():
                 needed, self.model, self.plan = least
-                self._warn(f"The run needs about {in_words(needed)} of memory, and {in_words(available)} are there.", 5)
+                self._warn(f"The run needs about {in_words(needed)} of memory, and {in_words(available)} are there.", 6)
                 return
 
     def _next(self):
@@ -89,7 +89,7 @@ class Plans:
             if not self._next():
                 self.device = torch.device("cpu")
                 self.model, self.plan = _on_the_cpu(self.model), replace(self.plan, moved_to=self.device)
-            self._warn(f"The GPU's memory did not hold the run as it was planned; computed instead: {self.plan}.", 4)
+            self._warn(f"The GPU's memory did not hold the run as it was planned; computed instead: {self.plan}.", 5)
 
     def _warn(self, note, stacklevel):
         self.note = note

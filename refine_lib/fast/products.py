@@ -79,7 +79,7 @@ def product_of_onednn():
     """oneDNN's product of float32 matrices, a and the transpose of b; None where this torch has none that works."""
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         return None
-    a, b = torch.arange(12.0).view(3, 4), torch.arange(20.0).view(5, 4)
+    a, b = (torch.arange(4 * n, dtype=torch.float32).view(n, 4) for n in (3, 5))
     try:
         multiply = torch.ops.mkldnn._linear_pointwise
         return multiply if torch.allclose(multiply(a, b, None, "none", [], ""), a @ b.mT) else None

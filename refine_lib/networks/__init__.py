@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from refine_lib.device import pick_device
+from refine_lib.device import pick_device, plainly
 from refine_lib.networks.published import published_generator
 from refine_lib.networks.registry import WEIGHTS, Weights, load_generator
 from refine_lib.networks.split import SplitNetwork, split_network
@@ -16,6 +16,7 @@ from refine_lib.networks import lama, aotgan  # noqa: F401  # isort: skip
 EMBEDDED = {name: weights.path for name, weights in WEIGHTS.items() if weights.path}
 
 
+@plainly
 def load_network(
     name_or_path: str | Path = "mini-lama", device: torch.device | str | None = None, progress: bool = True
 ) -> SplitNetwork:

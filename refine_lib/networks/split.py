@@ -6,7 +6,7 @@ network knows what its network wants to see: the value in the hole, the range of
 
 import contextlib
 import difflib
-import warnings
+import numbers
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from refine_lib.checks import dtype_name
+from refine_lib.device import plainly
 from refine_lib.networks.featuremap import Featuremap, shapes_of
-from refine_lib.networks.probe import alike, check_gradient, check_repeatable, small_featuremap, small_picture
-from refine_lib.networks.trace import record, tensors_in
+from refine_lib.networks.probe import check_followed, check_gradient, check_network, check_repeatable, small_featuremap
+from refine_lib.networks.trace import Unfit, named, record, tensors_in
+
+LARGEST_MULTIPLE = 512  # pixels; a network is tried on a picture that is as large
+LARGEST_NUMBER = 1e30  # in a picture; float32 holds 3e38
 
 
 class SplitNetwork(nn.Module):
@@ -65,8 +70,9 @@ class SplitNetwork(nn.Module):
             z, a tuple of tensors (B, C, h, w) that knows the size of the picture.
         """
         x: Any = self.network_input(image, mask)
-        for layer in list(self.layers)[: self.at]:  # not as a Sequential, which would hold its input to its end
-            x = layer(x)
+        with _named(image):
+            for layer in list(self.layers)[: self.at]:  # not as a Sequential, which would hold its input to its end
+                x = layer(x)
         return Featuremap(x if isinstance(x, tuple) else (x,), image.shape[-2:])
 
     def rear(self, z: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
@@ -85,8 +91,9 @@ class SplitNetwork(nn.Module):
             tensors = tuple(t.clone() for t in tensors)  # a layer that works in place must not change z itself
         x: Any = tensors[0] if len(tensors) == 1 else tensors
         del tensors
-        for layer in rear:
-            x = layer(x)
+        with named("behind its cut"):
+            for layer in rear:
+                x = layer(x)
         return self._as_picture(x, getattr(z, "size", None))
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -104,8 +111,10 @@ class SplitNetwork(nn.Module):
         return self.at, self.hole_value, self.value_range, self.multiple, *map(id, self.modules()), *weights
 
     def _as_picture(self, x, size):
-        if not isinstance(x, torch.Tensor):
-            raise ValueError(f"the network returns a {type(x).__name__}; expected one tensor (B, 3, H, W)")
+        is_tensor = isinstance(x, torch.Tensor)
+        if not is_tensor or not x.is_floating_point() or x.ndim != 4:
+            given = f"{dtype_name(x.dtype)} {tuple(x.shape)}" if is_tensor else f"a {type(x).__name__}"
+            raise Unfit(f"the network returns {given}; expected one tensor (B, 3, H, W) of floating numbers")
         height, width = size or x.shape[-2:]
         low, high = self.value_range
         return (x[..., :height, :width] - low) / (high - low)
@@ -136,18 +145,25 @@ class NamedSplitNetwork(SplitNetwork):
 
     def front(self, image: torch.Tensor, mask: torch.Tensor) -> Featuremap:
         """As in ``SplitNetwork``; z has a tensor for each one that crosses the cut. It has no gradient to the picture."""
-        followed = record(self.network, self.network_input(image, mask).detach(), self.at)
+        x = self.network_input(image, mask).detach()
+        with _named(image):
+            followed = record(self.network, x, self.at)
         return Featuremap(followed.z, image.shape[-2:], followed)
 
     def rear(self, z: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
         """As in ``SplitNetwork``, but z must be what ``front`` gave, or tensors in its place (``Featuremap.record``)."""
         if not isinstance(z, Featuremap) or z.record is None:
             raise TypeError(f"z is a {type(z).__name__}; expected the Featuremap that front gave")
-        return self._as_picture(z.record.run(z), z.size)
+        with named("behind its cut"):
+            x = z.record.run(z)
+        return self._as_picture(x, z.size)
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """The plain prediction, (B, 3, H, W)."""
-        return self._as_picture(self.network(self.network_input(image, mask)), image.shape[-2:])
+        x = self.network_input(image, mask)
+        with _named(image):
+            x = self.network(x)
+        return self._as_picture(x, image.shape[-2:])
 
     def __repr__(self):
         z = small_featuremap(self)
@@ -161,6 +177,7 @@ class NamedSplitNetwork(SplitNetwork):
         )
 
 
+@plainly
 def split_network(
     network: nn.Module,
     at: int | str | Sequence[str] | None = None,
@@ -180,15 +197,16 @@ def split_network(
         hole_value: what the network sees in the hole, in the network's own range. None asks the network, else 0.
         value_range: of the network's image, in and out. None asks the network, else (0, 1).
         multiple: height and width are padded to a multiple of this many pixels by reflection at the right and the bottom, and
-            the prediction is cropped. None asks the network (8 for LaMa, 4 for AOT-GAN), else 1.
+            the prediction is cropped, 1 to 512. None asks the network (8 for LaMa, 4 for AOT-GAN), else 1.
 
     Returns:
         A model with ``front(image, mask)``, ``rear(z)``, and ``model(image, mask)`` for both.
 
     Raises:
-        TypeError: where the network is no module.
-        ValueError: where there is no such layer, or the cut is none, or a small picture shows that the network does not return
-            a picture of the same size, has side effects, or breaks the gradient.
+        TypeError: where the network is no module, or its weights are neither float32 nor float64.
+        ValueError: where there is no such layer, the cut is none, or the layers cannot be seen, as those of TorchScript. Or
+            where small pictures show that the network fails, does not return a picture of the same size, has side effects,
+            or breaks the gradient. One that needs a larger ``multiple`` is told which.
 
     Example:
         >>> from torch import nn
@@ -201,19 +219,24 @@ def split_network(
 
     Source: the front and rear of Algorithm 1; for LaMa the cut of the authors' code.
     """
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"network is a {type(network).__name__}; expected an nn.Module")
+    check_network(network)
 
     def said(name: str, given: Any, default: Any) -> Any:
         return getattr(network, name, default) if given is None else given
 
-    low, high = said("value_range", value_range, (0.0, 1.0))
-    if not low < high:
-        raise ValueError(f"value_range is {(low, high)!r}; expected (low, high) with low below high")
+    colors, hole = said("value_range", value_range, (0.0, 1.0)), said("hole_value", hole_value, 0.0)
+    try:
+        (low, high), hole_is = map(float, colors), float(hole)
+        are_numbers = low < high and all(abs(number) < LARGEST_NUMBER for number in (low, high, hole_is))
+    except (TypeError, ValueError, OverflowError):
+        are_numbers = False
+    if not are_numbers:
+        wanted = "expected (low, high) with low below high, and a number"
+        raise ValueError(f"value_range is {colors!r} and hole_value {hole!r}; {wanted}")
     side = said("multiple", multiple, 1)
-    if not isinstance(side, int) or side < 1:
-        raise ValueError(f"multiple is {side!r}; expected a whole number of 1 or more pixels")
-    convention = float(said("hole_value", hole_value, 0.0)), (float(low), float(high)), side
+    if isinstance(side, bool) or not isinstance(side, numbers.Integral) or not 1 <= int(side) <= LARGEST_MULTIPLE:
+        raise ValueError(f"multiple is {side!r}; expected a whole number of pixels, 1 to {LARGEST_MULTIPLE}")
+    convention = hole_is, (low, high), int(side)
 
     layers = _layers_of(network)
     place = _place_of(network, layers, said("first_block", at, None))
@@ -223,7 +246,7 @@ def split_network(
         model = NamedSplitNetwork(network, place, *convention)
     check_repeatable(model)
     if isinstance(model, NamedSplitNetwork):
-        _check_followed(model)
+        check_followed(model)
     check_gradient(model)
     return model
 
@@ -272,30 +295,13 @@ def trace(model: SplitNetwork, image: torch.Tensor, mask: torch.Tensor) -> list[
     return found
 
 
-def _check_followed(model):
-    """Raises unless the gradient through what was followed is the network's own: by its input, on two pictures of noise."""
-    for seed in (1, 2):
-        x = model.network_input(*small_picture(model, seed=seed)).requires_grad_()
-        with torch.enable_grad(), warnings.catch_warnings(action="ignore"):  # on numbers taken out of what has a gradient
-            whole, followed = model.network(x), record(model.network, x, model.at)
-            cut = followed.run(followed.z)
-            some = torch.rand(whole.shape, generator=torch.Generator().manual_seed(seed)).to(whole)
-            whole, cut = ((some * picture).sum() for picture in (whole, cut))
-        wanted, found = (
-            torch.autograd.grad(total, x, allow_unused=True, materialize_grads=True)[0] if total.requires_grad else x * 0
-            for total in (whole, cut)
-        )
-        scale = wanted.abs().max().clamp(min=1e-12)
-        if wanted.isfinite().all() and not alike(found / scale, wanted / scale):
-            raise ValueError(
-                "the cut network has another gradient than the whole one: what the network does cannot be followed. Look behind"
-                " the cut for TorchScript, vmap, or hooks on gradients"
-            )
+def _named(image):
+    return named(f"on a picture of {image.shape[-2]} x {image.shape[-1]} px")
 
 
 def _layers_of(network) -> Any:
     """The layers of a network that is a list of them, as an ``nn.Sequential``; None for another."""
-    if isinstance(getattr(network, "first_block", None), int):
+    if isinstance(getattr(network, "first_block", None), int) and isinstance(getattr(network, "layers", None), nn.Sequential):
         return network.layers
     is_list = isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward
     return network if is_list else None
@@ -303,7 +309,7 @@ def _layers_of(network) -> Any:
 
 def _place_of(network, layers, at) -> Any:
     """The index of a layer in a list of layers, or else the names, as a tuple, of layers within the network."""
-    if layers is not None and isinstance(at, int) and 0 <= at <= len(layers):
+    if layers is not None and isinstance(at, int) and not isinstance(at, bool) and 0 <= at <= len(layers):
         return at
     if not isinstance(at, str | list | tuple):
         index = "" if layers is None else f"the index of a layer, 0 to {len(layers)}, or "
@@ -315,7 +321,7 @@ def _place_of(network, layers, at) -> Any:
             return list(layers).index(layer)
     names = (at,) if isinstance(at, str) else tuple(at)
     for name in names:
-        if not name or name not in known:
+        if not isinstance(name, str) or not name or name not in known:
             near = difflib.get_close_matches(str(name), known) or [name for name, _ in network.named_children()]
             raise ValueError(f"at is {name!r}; expected the name of a layer, for instance {', '.join(near[:8])}")
     if not names:

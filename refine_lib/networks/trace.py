@@ -27,6 +27,22 @@ READS |= {"allclose", "equal", "is_nonzero", "item", "numpy", "tolist"}
 APPLY = getattr(torch.autograd.Function.apply, "__code__", None)
 
 
+class Unfit(ValueError):
+    """A network cannot be cut or refined. The message says why, and what would help."""
+
+
+@contextlib.contextmanager
+def named(what: str):
+    """Says of an error within a network what it was doing; memory that ran out is told as it is."""
+    try:
+        yield
+    except (Unfit, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+        raise Unfit(f"the network fails {what}: {reason}") from error
+
+
 @dataclass
 class Call:
     """A call of torch: its arguments, with the numbers of the tensors that it takes and gives."""
@@ -114,7 +130,7 @@ def record(network: nn.Module, x: torch.Tensor, at: Sequence[str]) -> Record:
         at: names of layers, as in ``network.named_modules()``. The cut is before them.
 
     Raises:
-        ValueError: where the cut is none, or what comes behind it cannot be followed. The message names the layer.
+        Unfit: where the cut is none, or what comes behind it cannot be followed. The message names the layer.
     """
     follower = _Follower(network, at, x.device.type)
     return follower.record(follower.follow(x))
@@ -254,7 +270,7 @@ class _Follower(TorchFunctionMode):
         """
         if not call.takes.keys() >= set(changed):
             name, layer = getattr(call.function, "__name__", str(call.function)), self.stack[-1]
-            raise ValueError(f"the network has side effects: {name} in layer {layer} changes a tensor that outlives the pass")
+            raise Unfit(f"the network has side effects: {name} in layer {layer} changes a tensor that outlives the pass")
         for place in changed:
             base = self.views_of.get(call.takes[place], call.takes[place])
             memory = _memory(tensors[place])
@@ -269,22 +285,22 @@ class _Follower(TorchFunctionMode):
     def _refuse(self, function, takes, marks):
         name = getattr(function, "__name__", "")
         if not self.spoiled.isdisjoint(takes.values()):
-            raise ValueError(
+            raise Unfit(
                 f"layer {self.stack[-1]} uses a tensor from before the cut whose memory was changed in place behind it,"
                 " through a view; write a new tensor in its stead, or cut elsewhere"
             )
         if name in READS and marks >= {"shown", "behind"}:
             told = f"reads a value out of a tensor behind the cut ({name}), which cannot be followed"
-            raise ValueError(f"layer {self.stack[-1]} {told}")
+            raise Unfit(f"layer {self.stack[-1]} {told}")
 
     def record(self, output):
         """The ``Record`` of what was seen."""
         cut = f"the cut before {' and '.join(self.at)} is none"
         missing = [name for name in self.cut.values() if name not in self.reached]
         if missing:
-            raise ValueError(f"{cut}: the network never runs {' and '.join(missing)}")
+            raise Unfit(f"{cut}: the network never runs {' and '.join(missing)}")
         if output is None or "behind" not in self.marks[output]:
-            raise ValueError(f"{cut}: what the network returns is not seen to depend on it")
+            raise Unfit(f"{cut}: what the network returns is not seen to depend on it")
 
         wanted, needed = {output}, []  # numbers of tensors, and the calls that the output follows from
         for call in reversed(self.calls):
@@ -298,7 +314,7 @@ class _Follower(TorchFunctionMode):
             if moved:
                 fixed = {number: t for number, t, moves in crossing if number in wanted and not moves}
                 return Record(needed[::-1], moved, fixed, tuple(self.sources[number] for number in moved), output)
-        raise ValueError(f"{cut}: no featuremap crosses it")
+        raise Unfit(f"{cut}: no featuremap crosses it")
 
 
 def tensors_in(tree: Any) -> list[torch.Tensor]:

@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from refine_lib.checks import as_integer, as_number, check_choice, check_smallest_scale
-from refine_lib.device import pick_device
+from refine_lib.device import pick_device, plainly
 from refine_lib.fast.memory import HELD_PER_BYTE, Budget, available_memory, bytes_per_pixel
 from refine_lib.fast.speed import sped_up
 from refine_lib.masks import erode
@@ -77,6 +77,7 @@ class InpaintedPhoto:
         return f"<InpaintedPhoto: {self}>"
 
 
+@plainly
 def inpaint_photo(
     photo: Source,
     mask: Source,
@@ -174,7 +175,7 @@ def inpaint_photo(
 
     started = time.perf_counter()
     known = 1 - torch.from_numpy(hole)[None, None].float()
-    grown = 1 - erode(known, 2 * dilation + 1)
+    grown = 1 - erode(known, 2 * int(dilation) + 1)
     work = _Work(given.image, grown[0, 0].numpy() > 0)
     if grown.any():
         model = load_network(os.fspath(network), device, progress) if named else network
@@ -201,9 +202,9 @@ def inpaint_photo(
         path = _free_name(output) if done.stopped else output
         done.save(path, overwrite and not done.stopped)
     if said and not done.stopped:
-        warnings.warn(said, NothingToRefine, stacklevel=2)
+        warnings.warn(said, NothingToRefine, stacklevel=3)
     if given.message:
-        warnings.warn(given.message, LeftOut, stacklevel=2)
+        warnings.warn(given.message, LeftOut, stacklevel=3)
     return done
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from refine_lib.checks import as_integer, as_size, check_choice
+from refine_lib.device import plainly
 
 UNIT = 512  # px, the size that lengths and widths are given for
 LONGEST_SIDE = 64  # of the short one: such a hole is drawn 512 px high
@@ -41,6 +42,7 @@ KINDS = {
 STROKES_TO_BOXES = (1, 0.3)
 
 
+@plainly
 def brush_mask(kind: str, size: int | tuple[int, int], seed: int, device: str | torch.device = "cpu") -> torch.Tensor:
     """A random hole of a kind, the same for the same seed at every size and on every machine.
 

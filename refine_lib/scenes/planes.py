@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import torch
 
 from refine_lib.checks import LARGEST_SEED, LARGEST_SIDE, as_integer
+from refine_lib.device import plainly
 
 PATTERNS = ("stripes", "tiles", "windows", "planks", "bricks", "clouds")
 
@@ -42,6 +43,7 @@ class Scenes:
     view: torch.Tensor  # (B, 3), x and y of what the picture's middle shows, and half a side of what it shows: (0, 0, 1)
 
     @classmethod
+    @plainly
     def random(
         cls,
         batch: int = 1,
@@ -68,7 +70,7 @@ class Scenes:
         generator = torch.Generator().manual_seed(as_integer(seed, "seed", "", most=LARGEST_SEED))
 
         def uniform(low, high, *shape):
-            return low + (high - low) * torch.rand(batch, *shape, generator=generator)
+            return low + (high - low) * torch.rand(batch, *shape, generator=generator, dtype=torch.float32)
 
         chances = torch.tensor(weights, dtype=torch.float32)
         pattern = torch.multinomial(chances, 2 * batch, replacement=True, generator=generator).view(batch, 2)
@@ -77,7 +79,7 @@ class Scenes:
         # Figure and ground must differ in brightness, or there is nothing to continue: move them apart about their mean.
         brightness = colors.mean(-1, keepdim=True)
         apart = uniform(0.15, 0.35, 2, 1, 1) * torch.sign(brightness[:, :, :1] - brightness[:, :, 1:])
-        colors = colors - brightness + brightness.mean(2, keepdim=True) + apart * torch.tensor([1.0, -1.0])[:, None]
+        colors = colors - brightness + brightness.mean(2, keepdim=True) + apart * colors.new_tensor([1, -1])[:, None]
         turn = uniform(0, 2 * math.pi)
         offset = torch.where(uniform(0, 1) < one_plane, 3.0, uniform(-0.5, 0.5))
         clouds = pattern == PATTERNS.index("clouds")
@@ -90,7 +92,7 @@ class Scenes:
             phase=uniform(0, 1, 2, 2),
             fill=uniform(0.4, 0.6, 2, 2),
             colors=colors.clamp(0.02, 0.98),
-            light=uniform(-0.12, 0.12, 2, 2) * torch.where(clouds, 2.0, 1.0)[..., None],
+            light=uniform(-0.12, 0.12, 2, 2) * (1 + clouds.int())[..., None],
             softness=uniform(0.03, 0.15, 2) * soft,
             grain=torch.where(clouds, uniform(0.1, 0.8, 2), uniform(0.03, 0.15, 2) * grainy),
             roughness=uniform(0.35, 0.6, 2),
@@ -105,6 +107,7 @@ class Scenes:
         """The scenes of a slice."""
         return _some_of(self, these)
 
+    @plainly
     def draw(self, size: int, device: str | torch.device = "cpu") -> torch.Tensor:
         """Draws the pictures at a resolution.
 
@@ -116,7 +119,7 @@ class Scenes:
             float32 images (B, 3, size, size) in [0, 1].
         """
         size = as_integer(size, "size", "pixels", least=1, most=LARGEST_SIDE)
-        centers = (torch.arange(size, device=device) + 0.5) * 2 / size - 1
+        centers = (torch.arange(size, dtype=torch.float32, device=device) + 0.5) * 2 / size - 1
         left, top, shown = self.view.to(device).T[..., None, None]
         x, y = left + shown * centers[None, None, :], top + shown * centers[None, :, None]
         pixel = shown * 2 / size  # its width
@@ -205,7 +208,7 @@ def _pulses(t, fill, footprint):
 
     def integral(t):
         whole = torch.floor(t)
-        return whole * fill + torch.minimum(t - whole, torch.as_tensor(fill))
+        return whole * fill + torch.minimum(t - whole, torch.as_tensor(fill, dtype=t.dtype))
 
     return (integral(t + footprint / 2) - integral(t - footprint / 2)) / footprint
 
@@ -215,7 +218,8 @@ N_CELLS = 256  # a side of the table behind the noise
 
 @functools.cache
 def _noise_table(device):
-    return torch.rand(N_CELLS, N_CELLS, generator=torch.Generator().manual_seed(0)).mul(2).sub(1).to(device)
+    table = torch.rand(N_CELLS, N_CELLS, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+    return table.mul(2).sub(1).to(device)
 
 
 def _noise(plane):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from refine_lib.checks import LARGEST_SEED, LARGEST_SIDE, as_integer, as_size, check_choice
+from refine_lib.device import plainly
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ STROKES = {
 N_POINTS = 5  # of a chain
 
 
+@plainly
 def stroke_masks(
     size: int | tuple[int, int], batch: int = 1, seed: int = 0, kind: str = "thick", device: str | torch.device = "cpu"
 ) -> torch.Tensor:
@@ -54,7 +56,7 @@ def stroke_masks(
     (height, width), batch = as_size(size), as_integer(batch, "batch", "masks", least=1, most=LARGEST_SIDE)
     style = STROKES[kind]
     generator = torch.Generator().manual_seed(as_integer(seed, "seed", "", most=LARGEST_SEED))
-    points, widths = torch.empty(0, style.n_chains, N_POINTS, 2), torch.empty(0)
+    points, widths = (torch.empty(0, *shape, dtype=torch.float32) for shape in ((style.n_chains, N_POINTS, 2), ()))
     while len(points) < batch:
         drawn, drawn_widths = _random_strokes(batch, style, generator)
         cover = _rasterize(drawn, drawn_widths, 32, 32).mean(dim=(1, 2, 3))  # at one size, to accept the same at all sizes
@@ -67,7 +69,7 @@ def _random_strokes(batch, style, generator):
     """Points (B, n_chains, N_POINTS, 2) of chains on the unit square and a width for each mask (B,); a chain may stop early."""
 
     def uniform(low, high, *shape):
-        return low + (high - low) * torch.rand(*shape, generator=generator)
+        return low + (high - low) * torch.rand(*shape, generator=generator, dtype=torch.float32)
 
     shape = (batch, style.n_chains)
     angle = uniform(0, 2 * math.pi, *shape, 1) + uniform(-1.2, 1.2, *shape, N_POINTS - 1).cumsum(2)
@@ -82,9 +84,9 @@ def _random_strokes(batch, style, generator):
 
 def _rasterize(points, stroke_width, height, width):
     """Masks (B, 1, H, W): the pixels whose center is within half a stroke's width of a segment of a chain."""
-    y = ((torch.arange(height, device=points.device) + 0.5) / height)[:, None]
-    x = ((torch.arange(width, device=points.device) + 0.5) / width)[None, :]
-    nearest = torch.full((len(points), height, width), math.inf, device=points.device)  # squared distance
+    y = ((torch.arange(height, dtype=points.dtype, device=points.device) + 0.5) / height)[:, None]
+    x = ((torch.arange(width, dtype=points.dtype, device=points.device) + 0.5) / width)[None, :]
+    nearest = points.new_full((len(points), height, width), math.inf)  # squared distance
     starts, ends = points[:, :, :-1].flatten(1, 2), points[:, :, 1:].flatten(1, 2)
     for start, end in zip(starts.unbind(1), ends.unbind(1), strict=True):
         x0, y0, dx, dy = (t[:, None, None] for t in (*start.T, *(end - start).T))
