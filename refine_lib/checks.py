@@ -57,9 +57,9 @@ def check_image(image: torch.Tensor) -> None:
 
 def check_can_downscale(image: torch.Tensor) -> None:
     """Raises unless image is a float tensor of four dimensions with sides that a 5x5 filter can reflect."""
-    if not isinstance(image, torch.Tensor) or not image.is_floating_point():
+    if not isinstance(image, torch.Tensor) or not image.is_floating_point() or image.element_size() < 2:
         given = dtype_name(image.dtype) if isinstance(image, torch.Tensor) else type(image).__name__
-        raise TypeError(f"image is {given}; expected a floating torch.Tensor of shape (B, C, H, W)")
+        raise TypeError(f"image is {given}; expected a floating torch.Tensor of shape (B, C, H, W), of 16 bits or more")
     if image.ndim != 4 or min(image.shape[-2:]) < 3:
         raise ValueError(f"image has shape {tuple(image.shape)}; expected (B, C, H, W), H and W at least 3")
 

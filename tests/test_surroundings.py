@@ -209,7 +209,7 @@ def made_in_inference_mode(t):
 AS = {
     "wants a gradient": lambda t: t.clone().requires_grad_(),
     "has a gradient": lambda t: t.clone().requires_grad_() * 1,
-    "view": lambda t: torch.cat([t, t])[1:],
+    "view": lambda t: torch.cat([t, t])[len(t) :],
     "transposed": lambda t: t.mT.contiguous().mT,
     "spread": spread,
     "flipped": lambda t: t.flip(-1).flip(-1),

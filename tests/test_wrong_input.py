@@ -190,5 +190,7 @@ def test_an_erosion_below_zero():
 def test_a_picture_that_cannot_be_halved():
     with pytest.raises(ValueError, match=r"image has shape \(3, 48, 40\); expected \(B, C, H, W\)"):
         downscale(IMAGE[0])
+    with pytest.raises(TypeError, match="image is float8_e5m2; expected a floating .* of 16 bits or more"):
+        downscale(IMAGE.to(torch.float8_e5m2))
     with pytest.raises(TypeError, match="image is uint8; expected a floating"):
         downscale(IMAGE.byte())
