@@ -1,5 +1,6 @@
 """The networks that come with the package, and ``load_network``, which finds one by its name or by a file's path."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -53,10 +54,14 @@ def load_network(
     path = Path(name_or_path)
     if weights is not None:
         path = weights.path or published_generator(str(name_or_path), progress)
-    if not path.exists():
+    if not os.path.exists(path):
         known = ", ".join(map(repr, WEIGHTS))
         raise FileNotFoundError(f"name_or_path is {str(name_or_path)!r}; expected {known} or the path of a file of weights")
-    return split_network(load_generator(path).to(device))
+    network = load_generator(path).to(device)
+    try:
+        return split_network(network)
+    except ValueError as error:
+        raise ValueError(f"{path} holds a network that cannot be used: {error}") from error
 
 
 def settings_for(name_or_path: object) -> dict[str, float]:
