@@ -247,6 +247,7 @@ def old_format(*pickles):
 
 
 TEXT, LISTS, TUPLES = b"cbuiltins\nstr\n", laughs(words("lol"), b"l"), laughs(b"K\x01", b"t", levels=9)
+LONG = words("numpy." + "x" * 3_000_000)
 HOSTILE = {
     "a text of nested lists": (archive_of(TEXT + LISTS + b"\x85R."), "it has no model.1"),
     "nested lists as the kind of a storage": (archive_of(b"(" + LISTS + 4 * b"N" + b"tQ."), "asks for what is no storage"),
@@ -256,6 +257,14 @@ HOSTILE = {
     "a nested tuple as a storage's name": (old_format(b"}.", b"(" + TUPLES + b"l."), "a storage's name is no text"),
     "a long name of a class": (archive_of(b"cos\n" + b"x" * 1_000_000 + b"\n."), "asks for 'os.xxxx"),
     "an escape sequence": (archive_of(b"cos\n\x1b[2J\n."), r"asks for 'os.\\x1b\[2J'"),
+    "a long name again and again": (
+        archive_of(LONG + b"q\x010" + b"h\x01h\x01\x930" * 100_000 + b"}."),
+        "asks for what has no name",
+    ),
+    "two long keys that are equal": (
+        archive_of(LONG + b"q\x010" + LONG + b"q\x020}h\x01Ns" + b"h\x02Ns" * 100_000 + b"."),
+        "it has no model.1",
+    ),
     "a large place in the memo": (archive_of(b"}r\x00\xc2\xeb\x0b."), "it has no model.1"),
     "more instructions than any": (archive_of(b"}" + b"N0" * 250_000 + b"."), "more than 500,000 instructions"),
     "a tensor that repeats itself": (

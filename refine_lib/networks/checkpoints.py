@@ -18,13 +18,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from refine_lib.networks.pickles import MOST_BYTES, Module, PlainReader, Refused, Storage, Tensor
+from refine_lib.networks.pickles import LONGEST_NAME, MOST_BYTES, Module, PlainReader, Refused, Storage, Tensor
 
 ENDINGS = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 PART = re.compile(r"(.+)-\d{5}-of-(\d{5})(\.\w+)")  # of weights in several files, as Hugging Face names them
 OLD_MAGIC = 0x1950A86A20F9469CFC6C  # torch's, before 1.6
 MOST_FOLDERS = 1000
-LONGEST_NAME = 500  # in characters. No network needs a longer one, and nesting could make it grow without end
 MOST_DIMENSIONS = 16
 MOST_SHARED = 2  # numbers for a byte of the file. Tensors may share numbers, but each may later take a memory of its own
 
@@ -134,7 +133,7 @@ def _read_archive(path):
             return archive.read(entry)  # which holds its checksum against it
 
         _check_size(archive.getinfo(pickles[0]).file_size)
-        order = content("byteorder").decode() if f"{folder}byteorder" in archive.NameToInfo else sys.byteorder
+        order = content("byteorder").decode() if f"{folder}byteorder" in archive.namelist() else sys.byteorder
         if order != sys.byteorder:
             raise ValueError("its numbers have another order of bytes than those of this machine")
         found = PlainReader(path).read(io.BytesIO(content("data.pkl")))
@@ -208,7 +207,7 @@ def _flatten(found: object, tensor_of: Callable[[Tensor], torch.Tensor] | None =
         met.add(id(things))
         for name, value in things.items():
             if len(prefix) + len(name) > LONGEST_NAME or not name.isprintable():
-                continue
+                continue  # no network needs it, and nesting could make it grow without end
             if isinstance(value, dict | Module):
                 left.append((prefix if name == "state_dict" else f"{prefix}{name}.", value))
             elif isinstance(value, Tensor) and tensor_of:

@@ -11,9 +11,10 @@ from typing import IO, Any
 
 import torch
 
-MOST_BYTES = 1 << 24  # of what a file says about its tensors; their numbers stand elsewhere. A large network has 100 kB of it
+MOST_BYTES = 1 << 23  # of what a file says about its tensors; their numbers stand elsewhere. A large network has 100 kB of it
 MOST_STEPS = 500_000  # about 20,000 tensors
 MOST_ARGUMENTS = 100
+LONGEST_NAME = 500  # in characters. To join or compare longer ones again and again takes long
 
 # What a pickle may name. All else is refused, but for the packages and names of STRANGERS, whose objects lie beside the weights
 # in a published checkpoint.
@@ -117,7 +118,7 @@ class PlainReader:
                 items = []
             name = opcode.name
             if name in LITERALS:
-                stack.append(value)
+                stack.append(None if isinstance(value, str) and len(value) > LONGEST_NAME else value)
             elif name in CONSTANTS:
                 stack.append(CONSTANTS[name])
             elif name.endswith("GET"):
@@ -129,7 +130,7 @@ class PlainReader:
             elif name == "MARK":
                 marks.append(len(stack))
             elif name == "GLOBAL":
-                stack.append(self._name(*value.split(" ", 1)))
+                stack.append(self._name(*str(value).split(" ", 1)))
             elif name == "STACK_GLOBAL":
                 last = stack.pop()
                 stack.append(self._name(stack.pop(), last))

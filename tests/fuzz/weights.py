@@ -130,6 +130,11 @@ def pickle_changed(rng, content):
     return b"".join(parts)
 
 
+def made_up(rng):
+    """Instructions of all kinds, one after the other."""
+    return b"}" + b"".join(instruction(rng) for _ in range(rng.choice([1, 3, 10, 100, 3000]))) + b"."
+
+
 def number(value):
     """The instructions that put a whole number on the stack."""
     return pickle.dumps(value, 2)[2:-1]
@@ -161,7 +166,7 @@ def archive_changed(rng, content):
     with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(buffer, "w") as archive:  # on names that are double
         for entry, data in entries:
             if choice == "pickle" and entry.filename.endswith("data.pkl"):
-                data = pickle_changed(rng, data)
+                data = pickle_changed(rng, data) if rng.random() < 0.8 else made_up(rng)
             if choice == "entries" and rng.random() < 0.1:
                 match rng.randrange(7):
                     case 0:
