@@ -2,9 +2,11 @@
 
 import copy
 import io
+import itertools
 import json
 import os
 import pickle
+import random
 import shutil
 import sys
 import time
@@ -16,6 +18,7 @@ import pytest
 import torch
 from conftest import TESTS, picture
 from formula import fill_by_formula
+from fuzz.weights import cases, try_case
 from safetensors.torch import save_file
 from torch import nn
 
@@ -459,6 +462,17 @@ def test_weights_that_are_not_finite_are_named(tiny_lama, tmp_path):
     torch.save(tiny_lama.state_dict() | {"model.18.bias": torch.full((3,), torch.nan)}, tmp_path / "weights.pth")
     with pytest.raises(ValueError, match="weights.pth holds a network that cannot be used: .*not finite"):
         load_network(tmp_path / "weights.pth", "cpu")
+
+
+def test_a_damaged_file_gives_a_network_or_an_error_that_names_it(tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # ten times faster for networks as small as these, where other tests run too
+    try:
+        for name, content in itertools.islice(cases(random.Random(0)), 200):
+            (tmp_path / name).write_bytes(content)
+            try_case(tmp_path / name)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_names_that_no_tensor_of_a_network_has_are_left_out(tmp_path):

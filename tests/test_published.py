@@ -237,6 +237,19 @@ def test_the_cache_may_be_named_from_home(monkeypatch, tmp_path):
     assert published.cache_folder() != tmp_path
 
 
+def test_a_link_in_an_archive_leads_nowhere_and_nothing_else_is_unpacked(host, cache, tmp_path, monkeypatch):
+    link = zipfile.ZipInfo("models/best.ckpt")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr(link, str(TINY / "models" / "best.ckpt"))
+        archive.writestr("../../evil", "evil")
+    host.content = (tmp_path / "other.zip").read_bytes()
+    published_at(monkeypatch, "big-lama", Source(f"{host.url}/other.zip", digest(host.content), "models/best.ckpt"))
+    with pytest.raises(ValueError, match="what was fetched from .* cannot be used: .*best.ckpt is not a whole file of weights"):
+        published_generator("big-lama", progress=False)
+    assert files(cache) == [] and not list(tmp_path.rglob("evil"))
+
+
 def test_two_at_once_fetch_it_once(host, cache, big_lama):
     host.pause = 0.01
     threads = [threading.Thread(target=published_generator, args=("big-lama", False)) for _ in range(4)]
