@@ -1,10 +1,13 @@
 """Weights in whatever others put them into, read without running any of it."""
 
+import argparse
+import collections
 import copy
 import io
 import itertools
 import json
 import os
+import pathlib
 import pickle
 import random
 import shutil
@@ -14,6 +17,7 @@ import warnings
 import zipfile
 import zlib
 
+import numpy as np
 import pytest
 import torch
 from conftest import TESTS, picture
@@ -387,6 +391,47 @@ def test_numbers_of_another_width_become_float32(dtype, ending, tiny_lama, tmp_p
     {"pth": torch.save, "safetensors": save_file}[ending](state, tmp_path / f"weights.{ending}")
     found = load_generator(tmp_path / f"weights.{ending}").state_dict()
     assert all(torch.equal(found[name], t.float() if t.is_floating_point() else t) for name, t in state.items())
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"pickle_protocol": 4}, {"pickle_protocol": 5}, {"_use_new_zipfile_serialization": False}]
+)
+def test_tensors_are_found_beside_whatever_lies_in_a_checkpoint(options, tiny_lama, tmp_path):
+    flat = torch.arange(60.0)
+    tensors = {
+        "turned": flat[3:33].view(5, 6).t(),
+        "last": torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        "none": torch.zeros(0, 3),
+        "one": torch.tensor(3),
+        "bool": torch.tensor([True, False]),
+        "bfloat16": torch.rand(3).bfloat16(),
+        "complex": torch.rand(3, dtype=torch.complex64),
+        "parameter": nn.Parameter(torch.rand(3)),
+    }
+    beside = {
+        "optimizer": torch.optim.Adam(tiny_lama.parameters()).state_dict(),
+        "numpy": [np.float64(3), np.arange(5), np.random.RandomState(0).get_state()],
+        "plain": [
+            3 + 4j,
+            {1, 2},
+            frozenset([1]),
+            b"abc",
+            bytearray(b"abc"),
+            2**100,
+            -5,
+            1.5,
+            None,
+            "x" * 5000,
+            (1, (2, (3, 4))),
+        ],
+        "torch": [torch.Size([1, 2]), torch.device("cpu"), torch.float32],
+        "others": [argparse.Namespace(lr=0.1), pathlib.PurePosixPath("a"), collections.defaultdict(list, {"a": [1]})],
+        1: {"not by a name": torch.rand(2)},
+    }
+    torch.save({"state_dict": tensors, **beside}, tmp_path / "weights.ckpt", **options)
+    state = read_state(tmp_path / "weights.ckpt")
+    assert state.keys() == tensors.keys()
+    assert all(torch.equal(state[name], t) and state[name].dtype == t.dtype for name, t in tensors.items())
 
 
 def test_a_parameter_with_attributes_of_its_own_is_a_parameter(tiny_lama, tmp_path):

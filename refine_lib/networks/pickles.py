@@ -19,7 +19,10 @@ LONGEST_NAME = 500  # in characters. To join or compare longer ones again and ag
 # What a pickle may name. All else is refused, but for the packages and names of STRANGERS, whose objects lie beside the weights
 # in a published checkpoint.
 STRANGERS = ("_codecs.encode", "lightning", "numpy", "omegaconf", "pathlib", "pytorch_lightning", "torch.device", "typing")
-STRANGERS += tuple(f"builtins.{name}" for name in "bool complex float frozenset int list long set str tuple unicode".split())
+STRANGERS += ("argparse.Namespace",)
+STRANGERS += tuple(
+    f"builtins.{name}" for name in "bool bytearray bytes complex float frozenset int list long set str tuple unicode".split()
+)
 DICTIONARIES = ("builtins.dict", "collections.OrderedDict", "collections.defaultdict")
 TENSORS = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor_v3")
 PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
