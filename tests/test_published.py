@@ -204,6 +204,52 @@ def test_a_file_that_is_as_published_but_no_generator_leaves_nothing_behind(host
     assert files(cache) == []
 
 
+@pytest.mark.parametrize("place", ["/proc/nowhere", "file", "file/within", "x" * 300])
+def test_a_cache_that_cannot_be_used_is_named_before_anything_is_fetched(place, host, cache, big_lama, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("REFINE_CACHE", str(tmp_path / place))
+    with pytest.raises(OSError, match=f"REFINE_CACHE is '.*{place}', where big-lama cannot be kept .*; expected a folder"):
+        load_network("big-lama", progress=False)
+    assert not host.asked and (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_cache_that_is_full_is_named_and_no_other_source_is_tried(host, cache, big_lama, monkeypatch):
+    resource = pytest.importorskip("resource")
+    published_at(monkeypatch, "big-lama", big_lama, Source("http://127.0.0.1:9/big-lama.zip", "0" * 64))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (100_000, before[1])
+    )  # Python ignores the signal: a write fails, as on a full disk
+    try:
+        with pytest.raises(OSError, match=f"REFINE_CACHE is '{cache}', where big-lama cannot be kept .File too large"):
+            published_generator("big-lama", progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert files(cache) == []
+
+
+def test_the_cache_may_be_named_from_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("REFINE_CACHE", "~/mine")
+    assert published.cache_folder() == tmp_path / "mine"
+    monkeypatch.setenv("REFINE_CACHE", "")
+    assert published.cache_folder() != tmp_path
+
+
+def test_a_link_in_an_archive_leads_nowhere_and_nothing_else_is_unpacked(host, cache, tmp_path, monkeypatch):
+    link = zipfile.ZipInfo("models/best.ckpt")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr(link, str(TINY / "models" / "best.ckpt"))
+        archive.writestr("../../evil", "evil")
+    host.content = (tmp_path / "other.zip").read_bytes()
+    published_at(monkeypatch, "big-lama", Source(f"{host.url}/other.zip", digest(host.content), "models/best.ckpt"))
+    with pytest.raises(ValueError, match="what was fetched from .* cannot be used: .*best.ckpt is not a whole file of weights"):
+        published_generator("big-lama", progress=False)
+    assert files(cache) == [] and not list(tmp_path.rglob("evil"))
+
+
 def test_two_at_once_fetch_it_once(host, cache, big_lama):
     host.pause = 0.01
     threads = [threading.Thread(target=published_generator, args=("big-lama", False)) for _ in range(4)]

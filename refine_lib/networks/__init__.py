@@ -28,8 +28,8 @@ def load_network(
             Fourier layers. ``"big-lama"``, ``"lama-fourier"`` and ``"aot-gan"`` were trained on photos by others; each is
             fetched when it is first asked for, and is kept in ``cache_folder()``. A path is that of a ``.safetensors``, of a
             ``.ckpt`` or another state that torch has saved, of a TorchScript ``.pt`` (its tensors are read, its code is never
-            run), or of the folder of a published network, with ``models/best.ckpt``. The kind and the size of the generator are
-            read from the tensors' names and shapes.
+            run), or of the folder of a published network, with ``models/best.ckpt`` or with weights in several files. The kind
+            and the size of the generator are read from the tensors' names and shapes.
         device: where it computes. None takes the environment variable ``REFINE_DEVICE``. Where that is not set, it takes the
             first that there is of CUDA, MPS and CPU.
         progress: whether to show a bar while a network is fetched.
@@ -40,7 +40,8 @@ def load_network(
     Raises:
         FileNotFoundError: where the name is not known and there is no such file.
         ConnectionError: where a published network cannot be fetched. The message says how to put it there by hand.
-        ValueError: where the file is damaged, holds no such generator, or asks to run something.
+        OSError: where the cache of fetched networks cannot be used, or is full.
+        ValueError: where the file cannot be read, is damaged, holds no such generator, or asks to run something.
         RuntimeError: where the device is missing.
 
     Example:
@@ -57,10 +58,14 @@ def load_network(
     path = Path(name_or_path)
     if weights is not None:
         path = weights.path or published_generator(str(name_or_path), progress)
-    if not path.exists():
+    if not os.path.exists(path):
         known = ", ".join(map(repr, WEIGHTS))
         raise FileNotFoundError(f"name_or_path is {str(name_or_path)!r}; expected {known} or the path of a file of weights")
-    return split_network(load_generator(path).to(device))
+    network = load_generator(path).to(device)
+    try:
+        return split_network(network)
+    except ValueError as error:
+        raise ValueError(f"{path} holds a network that cannot be used: {error}") from error
 
 
 def settings_for(name_or_path: object) -> dict[str, float]:

@@ -109,7 +109,7 @@ def aot_arguments(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
     Its dilation rates leave no trace in the weights. They are taken to double from 1, as the published ones do.
     """
-    n_rates = count(r"middle\.0\.block(\d+)\.1\.weight", state)
+    n_rates = count(r"middle\.0\.block(\d+)\.1\.weight", state, most=6)
     n_blocks = count(r"middle\.(\d+)\.fuse\.1\.weight", state)
     return {"channels": width(state, "encoder.5.weight"), "n_blocks": n_blocks, "rates": tuple(2**i for i in range(n_rates))}
 

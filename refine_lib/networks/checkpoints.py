@@ -1,32 +1,43 @@
 """Reading weights that others published, whatever they lie in, without running anything that a file holds.
 
-``torch.load(weights_only=True)`` reads what is older than torch 1.6. For archives it would not do: it refuses those of
-TorchScript, it takes no stand-ins that are filled piece by piece, and what else a file may name is set for the whole process.
+``torch.load(weights_only=True)`` would not do: it refuses archives of TorchScript, what else a file may name is set for the
+whole process, and a small file can make it take much time or memory.
 """
 
 import io
 import math
-import pickle
-import pickletools
-import warnings
+import os
+import re
+import sys
 import zipfile
-from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from refine_lib.networks.pickles import LONGEST_NAME, MOST_BYTES, Module, PlainReader, Refused, Storage, Tensor
+
 ENDINGS = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
+PART = re.compile(r"(.+)-\d{5}-of-(\d{5})(\.\w+)")  # of weights in several files, as Hugging Face names them
+OLD_MAGIC = 0x1950A86A20F9469CFC6C  # torch's, before 1.6
+MOST_FOLDERS = 1000
+MOST_DIMENSIONS = 16
+MOST_SHARED = 2  # numbers for a byte of the file. Tensors may share numbers, but each may later take a memory of its own
 
 
 def read_state(path: str | Path) -> dict[str, torch.Tensor]:
     """Every tensor in a file, by its name.
 
+    What a file asks for is held against its size before it is done, so that a small file takes little time and memory.
+
     Args:
         path: of a file, or of a folder that holds one, alone or as ``models/best.ckpt``. The file is a ``.safetensors``, or
             what ``torch.save`` wrote, as a state or a Lightning checkpoint, or a TorchScript archive. Of the last the tensors
-            are read, and the code is not.
+            are read, and the code is not. Of weights in several files, as ``model-00001-of-00002.safetensors``, the path is
+            that of the folder or of one of them.
 
     Returns:
         The tensors on the CPU.
@@ -34,146 +45,173 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
     Raises:
         FileNotFoundError: where there is no such file.
         Refused: where the file asks for something that is no part of weights. Nothing of it was run.
-        ValueError: where the file is damaged, or holds something else than tensors.
+        ValueError: where the file cannot be read, is damaged, or holds something else than tensors.
     """
-    path = find_weights(path)
+    return {name: tensor for part in find_weights(path) for name, tensor in _read(part).items()}
+
+
+def _read(path):
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                return _flatten(_ArchiveReader(archive, path).load())
-        with warnings.catch_warnings(action="ignore"):  # on the pickle's age
-            return _flatten(torch.load(path, map_location="cpu", weights_only=True))  # from before torch 1.6
+            with open(path, "rb") as file:
+                _check_size(int.from_bytes(file.read(8), "little"))
+            return _flatten(load_file(path))
+        return (_read_archive if zipfile.is_zipfile(path) else _read_old)(path)
     except Refused:
         raise
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole .safetensors file: {error}") from error
-    except pickle.UnpicklingError as error:  # torch's own words advise to run what the file holds
-        raise Refused(path, "more than tensors and plain values") from error
+        raise ValueError(f"{path} is not a whole .safetensors file: {str(error)[:200]}") from error
     except Exception as error:  # what a damaged pickle raises is anything
-        reason = f"{type(error).__name__}: {error}".splitlines()[0].partition(". ")[0]
+        reason = f"{type(error).__name__}: {str(error)[:200]}".splitlines()[0]
         raise ValueError(f"{path} is not a whole file of weights ({reason})") from error
 
 
-def find_weights(path: str | Path) -> Path:
-    """The file with the weights: the path itself, or what a folder holds."""
+def find_weights(path: str | Path) -> list[Path]:
+    """The files with the weights: the path itself, with the other parts where it is one of several; or what a folder holds.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: where a part is missing, or a folder holds no weights or several.
+    """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise FileNotFoundError(f"there is no file {path}")
-    if path.is_file():
-        return path
+    path = path.parent if path.name.endswith(".index.json") else path  # which says what lies in which part
     best = path / "models" / "best.ckpt"
-    found = [best] if best.is_file() else sorted(p for p in path.rglob("*") if p.suffix in ENDINGS)
-    if len(found) != 1:
-        names = ", ".join(str(p.relative_to(path)) for p in found) or "none"
+    if os.path.isfile(path) or os.path.isfile(best):
+        found = [path if os.path.isfile(path) else best]
+    elif not os.path.isdir(path):
+        raise ValueError(f"{path} is neither a file nor a folder")  # reading a pipe may wait for ever
+    else:
+        folders = list(islice(os.walk(path), MOST_FOLDERS + 1))
+        if len(folders) > MOST_FOLDERS:
+            raise ValueError(f"the folder {path} has more than {MOST_FOLDERS:,} folders in it; expected that of a network")
+        files = (Path(folder, name) for folder, _, names in folders for name in names)
+        found = sorted(file for file in files if file.suffix in ENDINGS and os.path.isfile(file))
+    parts = _parts(found[0]) if found else []
+    if not parts or len(found) > 1 and found != parts:
+        names = ", ".join(str(file.relative_to(path)) for file in found[:3]) or "none"
+        names += f" and {len(found) - 3} more" if len(found) > 3 else ""
         raise ValueError(f"the folder {path} has {names}; expected models/best.ckpt or one file of {', '.join(ENDINGS)}")
-    return found[0]
+    return parts
 
 
-class Refused(ValueError):
-    """A file asks for something that is no part of a network's weights. Nothing of the file was run."""
-
-    def __init__(self, path: Path, what: str):
-        super().__init__(f"{path} asks for {what}, which no weights need: it was refused, and nothing in it was run")
-
-
-class Stranger:
-    """What stands for an object of a package that need not be installed: it takes everything, and does and keeps nothing."""
-
-    def __new__(cls, *_, **__):
-        return super().__new__(cls)
-
-    def _take(self, *_, **__):
-        pass
-
-    __init__ = __setstate__ = __setitem__ = append = extend = add = _take
+def _parts(path):
+    part = PART.fullmatch(path.name)
+    if not part:
+        return [path]
+    stem, number, ending = part.groups()
+    parts = [path.with_name(f"{stem}-{i:05}-of-{number}{ending}") for i in range(1, int(number) + 1)]
+    missing = next((part.name for part in parts if not os.path.isfile(part)), None)
+    if missing:
+        raise ValueError(f"{path} is one of {len(parts)} files of weights, of which {missing} is missing")
+    return parts or [path]
 
 
-class _Module:
-    """A module of a TorchScript archive: its attributes, without its code."""
+def _check_size(n_bytes):
+    if n_bytes > MOST_BYTES:
+        raise ValueError(f"what it says about its tensors takes {n_bytes:,} bytes; expected at most {MOST_BYTES:,}")
 
 
-def _tensor(storage, offset, size, stride, *_):
-    if math.prod(size) > storage.numel():
-        raise ValueError(f"a tensor of shape {tuple(size)} has a storage of {storage.numel()} numbers")
-    return torch.as_strided(storage, size, stride, offset)
-
-
-def _first(value, *_):
-    return value
-
-
-# What a pickle may name. All else is refused, but for the packages and names below, whose objects lie beside the weights in a
-# published checkpoint: they become strangers.
-STRANGERS = ("_codecs.encode", "lightning", "numpy", "omegaconf", "pathlib", "pytorch_lightning", "torch.device", "typing")
-DTYPES = {"BFloat16": torch.bfloat16, "Bool": torch.bool, "Byte": torch.uint8, "Char": torch.int8, "Double": torch.float64}
-DTYPES |= {"Float": torch.float32, "Half": torch.float16, "Int": torch.int32, "Long": torch.int64, "Short": torch.int16}
-VALUES = {f"builtins.{kind.__name__}": kind for kind in (bool, complex, dict, float, int, list, set, str, tuple)}
-VALUES |= {"builtins.long": int, "builtins.unicode": str}  # as protocol 2 says them
-VALUES |= {"collections.OrderedDict": OrderedDict, "torch.Size": tuple}
-VALUES |= {f"torch.{name}Storage": dtype for name, dtype in DTYPES.items()} | {str(dtype): dtype for dtype in DTYPES.values()}
-FUNCTIONS = {"collections.defaultdict": lambda *_: {}, "torch._utils._rebuild_parameter": _first}
-FUNCTIONS |= {"torch._utils._rebuild_tensor": _tensor, "torch._utils._rebuild_tensor_v2": _tensor}
-
-
-class _ArchiveReader(pickle.Unpickler):
-    """Reads the pickle of an archive of torch. ``find_class`` is the one gate to anything that could run."""
-
-    def __init__(self, archive, path):
+def _read_archive(path):
+    with zipfile.ZipFile(path) as archive:
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise ValueError("it is an archive, but not one of torch")
-        self.archive, self.folder, self.path, self.storages = archive, pickles[0].removesuffix("data.pkl"), path, {}
-        content = self._content("data.pkl")
-        for opcode, place, _ in pickletools.genops(content):
-            if opcode.name.endswith("PUT") and int(place or 0) > len(content):
-                raise ValueError("its pickle asks for more memory than it can need")
-        super().__init__(io.BytesIO(content))
+        folder, left = pickles[0].removesuffix("data.pkl"), path.stat().st_size
 
-    def find_class(self, module, name):
-        """A value that does not change, or what is made for this file alone: a pickle may change what it names."""
-        module = "builtins" if module == "__builtin__" else module  # as protocol 2 says it
-        package, full_name = module.partition(".")[0], f"{module}.{name}"
-        if full_name in VALUES:
-            return VALUES[full_name]
-        if full_name in FUNCTIONS or module == "torch.jit._pickle":  # which marks a list of numbers or of tensors as such
-            function = FUNCTIONS.get(full_name, _first)
-            return lambda *arguments: function(*arguments)
-        if package != "__torch__" and package not in STRANGERS and full_name not in STRANGERS:
-            raise Refused(self.path, full_name)
-        kind = _Module if package == "__torch__" else Stranger
-        return type(kind.__name__, (kind,), {})
+        def content(name):
+            nonlocal left
+            entry = archive.getinfo(folder + name)
+            if entry.compress_type != zipfile.ZIP_STORED:  # torch compresses nothing, and little may become very much
+                raise ValueError(f"its {name[:100]} is compressed")
+            left -= entry.file_size
+            if left < 0:  # entries may overlap
+                raise ValueError("it has more in it than its own size")
+            return archive.read(entry)  # which holds its checksum against it
 
-    def persistent_load(self, key):
-        """The numbers of a storage, which several tensors may share."""
-        kind, dtype, name, *_ = key
-        if kind != "storage" or not isinstance(dtype, torch.dtype):
-            raise Refused(self.path, f"a {kind}")
-        if name not in self.storages:
-            content = bytearray(self._content(f"data/{name}"))
-            self.storages[name] = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
-        return self.storages[name]
-
-    def _content(self, name):
-        entry = self.archive.getinfo(f"{self.folder}{name}")
-        if entry.compress_type != zipfile.ZIP_STORED:  # torch compresses nothing, and little may become very much
-            raise ValueError(f"its {name} is compressed")
-        return self.archive.read(entry)  # which holds its checksum against it
+        _check_size(archive.getinfo(pickles[0]).file_size)
+        order = content("byteorder").decode() if f"{folder}byteorder" in archive.namelist() else sys.byteorder
+        if order != sys.byteorder:
+            raise ValueError("its numbers have another order of bytes than those of this machine")
+        found = PlainReader(path).read(io.BytesIO(content("data.pkl")))
+        return _flatten(found, _Numbers(path, lambda storage: content(f"data/{storage.name}")))
 
 
-def _flatten(found):
+def _read_old(path):
+    """The tensors of a file from before torch 1.6: five pickles, and then the numbers of each storage after their count."""
+    reader, size = PlainReader(path), path.stat().st_size
+    with open(path, "rb") as file:
+        head = io.BytesIO(file.read(MOST_BYTES))
+        magic = reader.read(head)
+        if not isinstance(magic, int) or magic != OLD_MAGIC:
+            return _flatten(magic)  # a plain pickle
+        _, _, found, names = (reader.read(head) for _ in range(4))  # the first two are the versions of torch and of Python
+        place, places = head.tell(), {}
+        for name in names:
+            if not isinstance(name, str):  # what is nested takes very long to hash, and to print
+                raise ValueError("a storage's name is no text")
+            file.seek(place)
+            n_bytes = reader.storages[name].dtype.itemsize * int.from_bytes(file.read(8), "little")
+            places[name] = place + 8, n_bytes
+            place += 8 + n_bytes
+            if place > size:
+                raise ValueError("it ends early")
+
+        def content(storage):
+            file.seek(places[storage.name][0])
+            return file.read(places[storage.name][1])
+
+        return _flatten(found, _Numbers(path, content))
+
+
+class _Numbers:
+    """Makes tensors of what a pickle says about them, within what a file of this size can hold."""
+
+    def __init__(self, path: Path, content: Callable[[Storage], bytes]):
+        self.content, self.storages, self.left = content, {}, MOST_SHARED * path.stat().st_size
+
+    def __call__(self, tensor: Tensor) -> torch.Tensor:
+        storage, size, stride = tensor.storage, tensor.size, tensor.stride
+        if not isinstance(storage, Storage) or len(size) > MOST_DIMENSIONS:
+            raise ValueError("it has a tensor without numbers, or of too many dimensions")
+        start = tensor.offset + storage.start
+        if not all(isinstance(n, int) and 0 <= n < 2**63 for n in (*size, *stride, start)):
+            raise ValueError("the shape of a tensor is not of whole numbers")
+        if storage.name not in self.storages:
+            self.storages[storage.name] = bytearray(self.content(storage))
+        buffer = self.storages[storage.name]
+        n_held = len(buffer) // tensor.dtype.itemsize
+        n_numbers = math.prod(size)
+        last = start + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+        if n_numbers and last >= n_held:
+            raise ValueError(f"a tensor of shape {tuple(size)} has a storage of {n_held} numbers")
+        self.left -= n_numbers
+        if self.left < 0:
+            raise ValueError("its tensors have more numbers than a file of its size can hold")
+        if not n_numbers:
+            return torch.empty(size, dtype=tensor.dtype)
+        return torch.as_strided(torch.frombuffer(buffer, dtype=tensor.dtype, count=n_held), size, stride, start)
+
+
+def _flatten(found: object, tensor_of: Callable[[Tensor], torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
     """The tensors in dictionaries and modules, by the names on the way to them; a ``state_dict`` on the way is not named."""
     state, left, met = {}, [("", found)], set()
     while left:
         prefix, things = left.pop()
-        things = vars(things) if isinstance(things, _Module) else things
-        if not isinstance(things, dict) or id(things) in met:  # which may hold itself
+        things = things.attributes if isinstance(things, Module) else things
+        if not isinstance(things, Mapping) or id(things) in met:  # which may hold itself
             continue
         met.add(id(things))
         for name, value in things.items():
-            if isinstance(name, str) and isinstance(value, torch.Tensor):
-                state[f"{prefix}{name}"] = value
-            elif isinstance(name, str):
+            if len(prefix) + len(name) > LONGEST_NAME or not name.isprintable():
+                continue  # no network needs it, and nesting could make it grow without end
+            if isinstance(value, dict | Module):
                 left.append((prefix if name == "state_dict" else f"{prefix}{name}.", value))
+            elif isinstance(value, Tensor) and tensor_of:
+                state[prefix + name] = tensor_of(value)
+            elif isinstance(value, torch.Tensor):
+                state[prefix + name] = value
     return state

@@ -21,7 +21,7 @@ HUGGING_FACE = "https://huggingface.co"
 
 def cache_folder() -> Path:
     """Where fetched networks are kept: the environment variable ``REFINE_CACHE``, else the user's own cache."""
-    return Path(os.environ.get("REFINE_CACHE") or platformdirs.user_cache_path("refine_lib"))
+    return Path(os.path.expanduser(os.environ.get("REFINE_CACHE", "")) or platformdirs.user_cache_path("refine_lib"))
 
 
 def published_generator(name: str, progress: bool = True) -> Path:
@@ -36,9 +36,22 @@ def published_generator(name: str, progress: bool = True) -> Path:
 
     Raises:
         ConnectionError: where no source can be reached. The message says which file to put where by hand.
+        OSError: where the cache cannot be used, or is full.
         ValueError: where a file is not the published one, or does not hold a generator.
     """
     folder = cache_folder()
+    try:
+        return _kept(name, folder, progress)
+    except ConnectionError:
+        raise
+    except OSError as error:
+        given = os.environ.get("REFINE_CACHE")
+        place = f"REFINE_CACHE is {given!r}" if given else f"REFINE_CACHE is not set, which means {str(folder)!r}"
+        wanted = "expected a folder, there or not, that can be written and has room for the network's files"
+        raise OSError(f"{place}, where {name} cannot be kept ({error.strerror or error}); {wanted}") from error
+
+
+def _kept(name, folder, progress):
     kept = folder / f"{name}.safetensors"
     if kept.is_file():
         return kept
@@ -70,6 +83,8 @@ def _first_that_comes(name, sources: Sequence[Source], room: Path, progress: boo
         try:
             return source, _fetch(source, room, progress)
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno:  # of this machine, as a full disk is, and not of a connection
+                raise
             errors.append(error)
     reasons = "; ".join(f"{source.url}: {error}" for source, error in zip(sources, errors, strict=True))
     by_hand = f"put {sources[0].url} into the folder {room.parent}, as {sources[0].name}"

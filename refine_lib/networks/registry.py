@@ -1,5 +1,6 @@
 """The kinds of networks that are known; and a network on disk, found among a file's tensors and built by their shapes."""
 
+import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -8,10 +9,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
 from refine_lib.networks.checkpoints import read_state
+from refine_lib.networks.pickles import FLOATS
 from refine_lib.whole import whole_file
 
 
@@ -99,12 +102,23 @@ def save_generator(generator: nn.Module, path: str | Path, half: bool = False, *
         half: whether the weights of convolutions are rounded to half precision, for half the size. They are loaded as
             float32. What batch norms have counted is kept as it is: it may be of any size.
         notes: go into the file's header as text.
+
+    Raises:
+        OSError: where the file cannot be written. What is known of that before the work is told before it.
     """
+    path = Path(path)
+    if not os.path.isdir(path.parent):
+        raise FileNotFoundError(f"path is {path}; expected a file in a folder that is there")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise FileExistsError(f"path is {path}, which is there and is no file; expected the path of a file")
     state = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in generator.state_dict().items()}
     if half:
         state = {name: tensor.half() if tensor.ndim == 4 else tensor for name, tensor in state.items()}
-    with whole_file(path) as part:
-        save_file(state, part, metadata={key: str(value) for key, value in notes.items()})
+    try:
+        with whole_file(path) as part:
+            save_file(state, part, metadata={key: str(value) for key, value in notes.items()})
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
 
 def load_generator(path: str | Path) -> nn.Module:
@@ -142,7 +156,7 @@ def generator_of(state: Mapping[str, torch.Tensor]) -> nn.Module:
     if not found:
         raise ValueError(f"it has no {' and no '.join(kind.stem for kind in ARCHITECTURES)}")
     if len(found) > 1:
-        raise ValueError(f"it holds {len(found)}, named {', '.join(repr(prefix) for _, prefix in found)}")
+        raise ValueError(f"it holds {len(found)}, named {', '.join(repr(prefix) for _, prefix in found[:3])}")
     kind, prefix = found[0]
     state = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
     arguments = kind.arguments(state)
@@ -150,7 +164,7 @@ def generator_of(state: Mapping[str, torch.Tensor]) -> nn.Module:
         network = kind.network(**arguments)
     wanted = network.state_dict()
     parts = {name.partition(".")[0] for name in wanted}
-    state = {name: t.float() if t.is_floating_point() else t for name, t in state.items() if name.partition(".")[0] in parts}
+    state = {name: t for name, t in state.items() if name.partition(".")[0] in parts}
     counters = [name for name in wanted if name.endswith("num_batches_tracked")]  # which TorchScript leaves out
     state = {name: torch.tensor(0) for name in counters} | state
     wrong = [f"{name} {_kind(state[name])}" for name in wanted if name in state and _kind(state[name]) != _kind(wanted[name])]
@@ -158,13 +172,16 @@ def generator_of(state: Mapping[str, torch.Tensor]) -> nn.Module:
         if names:
             some = ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             raise ValueError(f"as a {type(network).__name__} of {arguments} it {reason} {some}")
+    state = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
     network.load_state_dict(state, assign=True)
     return network
 
 
 def _kind(tensor):
-    """A tensor's shape, and whether it holds whole numbers."""
-    return f"{tuple(tensor.shape)}{'' if tensor.is_floating_point() else ' of whole numbers'}"
+    """A tensor's shape, and of what numbers it is where it cannot become float32."""
+    wholes = "complex numbers" if tensor.is_complex() else "whole numbers"
+    numbers = str(tensor.dtype) if tensor.is_floating_point() else wholes
+    return f"{tuple(tensor.shape)}{'' if tensor.dtype in FLOATS.values() else f' of {numbers}'}"
 
 
 def width(state: Mapping[str, torch.Tensor], name: str) -> int:
@@ -180,6 +197,13 @@ def width(state: Mapping[str, torch.Tensor], name: str) -> int:
     return len(state[name])
 
 
-def count(pattern: str, names: Collection[str]) -> int:
-    """How many different numbers stand in the group of a pattern, among the names that match it."""
-    return len({match[1] for name in names if (match := re.fullmatch(pattern, name))})
+def count(pattern: str, names: Collection[str], most: int = 200) -> int:
+    """How many different numbers stand in the group of a pattern, among the names that match it.
+
+    Raises:
+        ValueError: where they are more than ``most``. To build a network of very many layers takes very long.
+    """
+    number = len({match[1] for name in names if (match := re.fullmatch(pattern, name))})
+    if number > most:
+        raise ValueError(f"it has {number:,} layers named {pattern}; expected at most {most}")
+    return number
