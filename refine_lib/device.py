@@ -62,9 +62,14 @@ def _plain(value, name):
     if value.is_meta or value.is_nested or value.layout != torch.strided:
         kind = "on the meta device" if value.is_meta else "nested" if value.is_nested else f"of {value.layout}"
         raise TypeError(f"{name} is {kind}; expected a dense tensor, with numbers in memory")
-    if type(value).__torch_dispatch__ is torch.Tensor.__torch_dispatch__:  # else it holds its numbers in a way of its own
+    if not _holds_its_own(type(value)):
         value = value.as_subclass(torch.Tensor)
     return value.clone() if value.is_inference() else value
+
+
+def _holds_its_own(kind):
+    """Whether a kind of tensor keeps its numbers in a way of its own: such a one is what it is in its subclass alone."""
+    return getattr(kind, "__torch_dispatch__", None) is not getattr(torch.Tensor, "__torch_dispatch__", None)
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:

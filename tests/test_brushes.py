@@ -81,7 +81,7 @@ def test_the_seed_of_a_picture_is_its_own():
     ("args", "error", "said"),
     [
         (("fat", 64, 0), ValueError, "kind is 'fat'; expected one of 'thin', 'medium', 'thick'"),
-        (("thin", (0, 64), 0), ValueError, r"size is 0; expected a whole number of 1 or more pixels"),
+        (("thin", (0, 64), 0), ValueError, r"size is 0; expected a whole number of 1 to 65536 pixels"),
         (("thin", 64, -1), ValueError, "seed is -1; expected a whole number of 0 to 4294967295"),
         (("thin", 64, 0.5), ValueError, "seed is 0.5; expected a whole number"),
     ],
