@@ -236,7 +236,13 @@ async def test_nothing_from_elsewhere_starts_or_reaches_a_kernel(server):
     assert not server.kernels()
 
     _, kernel, cookie = await server.get(Sec_Fetch_Site="same-origin", Referer=server.url + "/", **link)
-    for origin in ("http://elsewhere.example", "null", server.url[:-1], server.url.replace("127.0.0.1", "localhost")):
+    for origin in (
+        "http://elsewhere.example",
+        "null",
+        server.url[:-1],
+        server.url.replace("127.0.0.1", "localhost"),
+        "http://[bad",
+    ):
         assert await is_refused(server.open(kernel, cookie, Origin=origin), 403)
     assert await is_refused(server.open(str(uuid.uuid4()), cookie), 404)
     assert len(server.kernels()) == 1
@@ -295,6 +301,17 @@ async def test_a_client_that_sends_without_pause_is_slowed_down_and_others_are_s
     assert await server.slider(quiet, value=5) == 5 and time.monotonic() - start < 2
     await server.slider(socket)
     assert time.monotonic() - start > 0.8
+
+    # It leaves while its messages wait. The server goes on to take them for what they are.
+    cpu, memory = server.process.cpu_times(), server.process.memory_info().rss
+    for _ in range(600):
+        socket.write_message(message("comm_msg", {"comm_id": "none", "data": {}}), binary=True)
+    await asyncio.sleep(0.2)
+    server.sockets.remove(socket)
+    socket.protocol.stream.close()
+    socket.close()
+    assert await asyncio.wait_for(server.slider(quiet, value=6), 10) == 6
+    assert server.process.cpu_times().system - cpu.system < 1 and server.process.memory_info().rss - memory < 200e6
 
 
 @in_loop

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from traitlets.config import Config
 
-from .server import LARGEST, Kernels, Page
+from .server import LARGEST, Connection, Kernels, Page
 
 TAG = "app"
 PAGE = Path(__file__).with_name("page")
@@ -41,6 +41,7 @@ def options(notebook: Path, address: str, port: int) -> tuple[list[str], Config]
     config.VoilaConfiguration.template = "refine"
     config.VoilaConfiguration.prelaunch_hook = only_the_app
     config.VoilaConfiguration.multi_kernel_manager_class = Kernels
+    config.Voila.kernel_websocket_connection_class = Connection
     config.VoilaConfiguration.allow_template_override = config.VoilaConfiguration.allow_theme_override = "NO"
     config.MappingKernelManager.buffer_offline_messages = False  # a page that comes back asks for all of its state anew
     config.KernelRestarter.restart_limit = 0  # a kernel that is started again has no panel
@@ -65,6 +66,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.notebook.is_file():
         parser.error(f"notebook is {str(arguments.notebook)!r}; expected the path of a notebook")
+    if arguments.kernels < 1 or not arguments.keep >= 0:
+        parser.error(f"kernels is {arguments.kernels}, keep is {arguments.keep}; expected at least 1, and at least 0 seconds")
     # Jupyter looks for templates there. The kernels of the page inherit the variable and do not use it.
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(PAGE), os.environ.get("JUPYTER_PATH")]))
     line, config = options(arguments.notebook, arguments.address, arguments.port)

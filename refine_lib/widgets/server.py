@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import functools
 import hmac
+import re
 import secrets
 import struct
 import time
@@ -16,14 +17,15 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from jupyter_core.utils import ensure_async
+from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from jupyter_server.services.kernels.handlers import KernelHandler
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado.ioloop import PeriodicCallback
 from tornado.iostream import StreamClosedError
-from tornado.web import HTTPError, RequestHandler, authenticated
+from tornado.web import ErrorHandler, HTTPError, RequestHandler, authenticated
+from tornado.websocket import WebSocketClosedError
 from traitlets import Float, Integer
 from voila.app import Voila
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
@@ -82,7 +84,7 @@ def is_from_elsewhere(request) -> bool:
     if site is not None:
         return site not in ("same-origin", "none")
     referer = request.headers.get("Referer")
-    return bool(referer) and urlsplit(referer).netloc != request.host
+    return bool(referer) and referer.partition("://")[2].partition("/")[0] != request.host
 
 
 def is_message(data: bytes | str) -> bool:
@@ -114,7 +116,7 @@ class PageHandler(TornadoVoilaHandler):
             free = [name for number in range(server.kernels) if (name := f"refine-{server.port}-{number}") not in taken]
             if not free:
                 text = "This page tries again every 15 seconds. It opens the panel as soon as a place is free."
-                return self.tell(503, 15, f"Other visitors have all {server.kernels} panels", text)
+                return self.tell(503, 15, f"All {server.kernels} panels are taken", text)
             visit = Visit(free[0])
             server.visits[visit.kernel_id] = visit
             visit.rendering = asyncio.create_task(self.render(visit))
@@ -135,7 +137,7 @@ class PageHandler(TornadoVoilaHandler):
         while not is_complete:
             await asyncio.wait([visit.rendering], timeout=0.05)
             is_complete = visit.rendering.done()
-            if is_complete:
+            if is_complete and not visit.rendering.cancelled():
                 visit.rendering.result()  # or its error
             if len(visit.html) > sent:
                 self.write("".join(visit.html[sent:]))
@@ -150,19 +152,49 @@ class PageHandler(TornadoVoilaHandler):
         self.finish(self.render_template("error.html", status_message=title, message=text, seconds=seconds))
 
 
-class SocketHandler(VoilaKernelWebsocketHandler):
+class Connection(ZMQChannelsWebsocketConnection):
+    """Speaks ``PROTOCOL`` to its end. Jupyter's own takes another format for granted as soon as the websocket is closed."""
+
+    @property
+    def subprotocol(self):
+        return PROTOCOL
+
+
+class CheckedOrigin:
+    """An origin that is no address is foreign, and no error."""
+
+    def check_origin(self, *args):
+        try:
+            return super().check_origin(*args)  # pyright: ignore[reportAttributeAccessIssue]
+        except ValueError:
+            return False
+
+
+class SocketHandler(CheckedOrigin, VoilaKernelWebsocketHandler):
     """The websocket of a page to its kernel. It takes messages of ``PROTOCOL`` alone, so Voila and Jupyter parse no other."""
 
+    connection = None
     paid = 0.0  # until when the messages that came so far have used up what a client may send
 
     async def get(self, kernel_id):
         visit = own_visit(self, kernel_id)
-        if PROTOCOL not in self.request.headers.get("Sec-WebSocket-Protocol", ""):
+        if PROTOCOL not in re.split(r"\s*,\s*", self.request.headers.get("Sec-WebSocket-Protocol", "").strip()):
             raise HTTPError(400, f"the websocket must offer the protocol {PROTOCOL}")
         if visit.watchers >= WATCHERS:
             raise HTTPError(429)
         with visit.watched():
             await super().get(kernel_id)  # until the websocket is closed
+
+    def select_subprotocol(self, subprotocols):
+        return PROTOCOL
+
+    async def open(self, kernel_id):
+        if self.connection is not None:  # the client may have left already
+            await super().open(kernel_id)
+
+    def on_close(self):
+        if self.connection is not None:
+            super().on_close()
 
     async def on_message(self, ws_message):
         if not is_message(ws_message):
@@ -171,13 +203,22 @@ class SocketHandler(VoilaKernelWebsocketHandler):
         self.paid = max(self.paid, now - 1) + 1 / MESSAGES + len(ws_message) / BYTES
         await asyncio.sleep(self.paid - now)  # the next message is not read before
         try:
-            super().on_message(ws_message)
+            if self.connection is not None:
+                super().on_message(ws_message)
         except Exception as error:  # whatever the parts of a message may lead Jupyter to
             self.log.warning("a message could not be read: %s", type(error).__name__)
             self.close(1007, "a message could not be read")
 
+    def write_message(self, message, binary=False):
+        with contextlib.suppress(WebSocketClosedError):  # the client has left, and the kernel goes on
+            return super().write_message(message, binary)
 
-class OwnKernelHandler(KernelHandler):
+    def send_ping(self):
+        with contextlib.suppress(WebSocketClosedError):
+            super().send_ping()
+
+
+class OwnKernelHandler(CheckedOrigin, KernelHandler):
     """What a page asks about its kernel."""
 
     SUPPORTED_METHODS = ("GET",)
@@ -221,7 +262,11 @@ class Page(Voila):
         self.app.settings["jinja2_env"].loader.searchpath.insert(0, str(TEMPLATE))
         self.app.listen = functools.partial(self.app.listen, **LIMITS)  # Voila has no setting for them
         handlers: Any = super().init_handlers()
-        return [(address, ours.get(handler, handler), *rest) for address, handler, *rest in handlers]
+        handlers = [(address, ours.get(handler, handler), *rest) for address, handler, *rest in handlers]
+        return [
+            (".*%00.*", ErrorHandler, {"status_code": 404}),
+            *handlers,
+        ]  # no file's name may have that, and no handler looks
 
     async def sweep(self) -> None:
         """Ends the kernels that were left, and forgets those that ended by themselves."""
