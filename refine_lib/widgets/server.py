@@ -182,6 +182,8 @@ class SocketHandler(CheckedOrigin, VoilaKernelWebsocketHandler):
             raise HTTPError(400, f"the websocket must offer the protocol {PROTOCOL}")
         if visit.watchers >= WATCHERS:
             raise HTTPError(429)
+        if not self.check_origin():
+            raise HTTPError(403)
         with visit.watched():
             await super().get(kernel_id)  # until the websocket is closed
 
@@ -211,7 +213,10 @@ class SocketHandler(CheckedOrigin, VoilaKernelWebsocketHandler):
 
     def write_message(self, message, binary=False):
         with contextlib.suppress(WebSocketClosedError):  # the client has left, and the kernel goes on
-            return super().write_message(message, binary)
+            sent = super().write_message(message, binary)
+            if sent is not None:
+                sent.add_done_callback(lambda sent: sent.cancelled() or sent.exception())  # nobody else asks for it
+            return sent
 
     def send_ping(self):
         with contextlib.suppress(WebSocketClosedError):
