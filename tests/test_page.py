@@ -273,17 +273,19 @@ async def test_only_messages_of_the_protocol_are_parsed(server):
         "not UTF-8": packed([b"\xff", b"{}", b"{}", b"{}", b"{}"]),
         "too large": bytes(5 * 2**20),
     }
-    cpu = server.process.cpu_times().user
+    before = sum(server.process.cpu_times()[:2])
     for name, data in bad.items():
         socket = await server.open(kernel, cookie)
         with contextlib.suppress(WebSocketClosedError):
             await socket.write_message(data, binary=isinstance(data, bytes))
+            for _ in range(5):  # what is on its way when the server closes, it takes for what it is
+                await socket.write_message(message("comm_info_request", {}), binary=True)
         server.sockets.remove(socket)
         while await asyncio.wait_for(socket.read_message(), 10) is not None:
             pass
         socket.close()
         assert socket.close_code in ((1009, None) if len(data) > 2**22 else (1003, 1007)), name
-    assert server.process.cpu_times().user - cpu < 5
+    assert sum(server.process.cpu_times()[:2]) - before < 5
     socket = await server.open(kernel, cookie)
     assert await server.slider(socket) == 3  # the kernel is as it was
     await asyncio.gather(*(server.open(kernel, cookie) for _ in range(7)))
@@ -301,17 +303,6 @@ async def test_a_client_that_sends_without_pause_is_slowed_down_and_others_are_s
     assert await server.slider(quiet, value=5) == 5 and time.monotonic() - start < 2
     await server.slider(socket)
     assert time.monotonic() - start > 0.8
-
-    # It leaves while its messages wait. The server goes on to take them for what they are.
-    cpu, memory = server.process.cpu_times(), server.process.memory_info().rss
-    for _ in range(600):
-        socket.write_message(message("comm_msg", {"comm_id": "none", "data": {}}), binary=True)
-    await asyncio.sleep(0.2)
-    server.sockets.remove(socket)
-    socket.protocol.stream.close()
-    socket.close()
-    assert await asyncio.wait_for(server.slider(quiet, value=6), 10) == 6
-    assert server.process.cpu_times().system - cpu.system < 1 and server.process.memory_info().rss - memory < 200e6
 
 
 @in_loop
