@@ -248,6 +248,39 @@ def use_the_panel(page, picture_of):
     assert "Error" not in panel.inner_text() + painter.inner_text()
 
 
+def test_a_reload_and_a_link_from_elsewhere_find_the_runs_again(page, serve, picture_of):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    serve("refine_lib.widgets", str(LESSON), "--port", str(port), url=f"{url}/voila/static/voila.js")
+    page.set_content(f"<a href='{url}'>the panel</a>")  # a page of no address, so to the browser one of another site
+    page.click("text=the panel")
+    says = lambda text: page.wait_for_function(  # noqa: E731
+        "text => document.querySelector('.refine-status')?.textContent.includes(text)", arg=text
+    )
+    looks = lambda: page.evaluate("[pixels('after'), document.querySelector('.refine-runs').innerText]")  # noqa: E731
+    says("one plain pass")
+    readout = page.locator(".refine-tuner .widget-hslider", has_text="iterations").locator(".widget-readout")
+    readout.fill("4")
+    readout.press("Enter")
+    page.click("button:text-is('Run')")
+    says("run 1 finished")
+    before = looks()
+
+    def by_a_link():
+        page.goto("about:blank")
+        page.set_content(f"<a href='{url}'>again</a>")
+        page.click("text=again")
+
+    for again in (page.reload, by_a_link):
+        again()
+        says("run 1 finished")
+        page.wait_for_function("pixels('after').length > 0")
+        assert looks() == before and readout.inner_text() == "4"
+    picture_of(page, "app_loaded_again")
+    page.click("button:text-is('Run')")  # and they go on
+    says("run 2 finished")
+
+
 def test_touch_paints(browser, serve):
     port = free_port()
     serve("refine_lib.widgets", str(LESSON), "--port", str(port), url=f"http://127.0.0.1:{port}")
