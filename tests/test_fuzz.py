@@ -6,7 +6,7 @@ import sys
 import pytest
 from conftest import TESTS
 
-KINDS = {"photos": 25, "arguments": 25}  # seconds
+KINDS = {"photos": 30, "arguments": 30, "networks": 30, "weights": 20}  # seconds
 
 
 @pytest.mark.fuzz
