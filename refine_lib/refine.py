@@ -15,7 +15,7 @@ from refine_lib.fast.plans import Plans
 from refine_lib.loss import Agreement
 from refine_lib.masks import erode, paste
 from refine_lib.networks.featuremap import as_leaves
-from refine_lib.networks.probe import check_model, device_of
+from refine_lib.networks.probe import check_model
 from refine_lib.networks.split import SplitNetwork
 from refine_lib.optimizers import OPTIMIZERS
 from refine_lib.pyramid import build_pyramid, resize, whole_hole
@@ -73,6 +73,7 @@ def multiscale_inpaint(
 
     Warns:
         NothingToRefine: where there was nothing to refine.
+        NotSpedUp: where ``speed`` is ``"mixed"`` and cannot be had with this network.
         ShortOfMemory: where memory may be too small for the run, or a GPU's was and the run was computed in another way.
 
     Example:
@@ -88,10 +89,10 @@ def multiscale_inpaint(
     smallest_scale = checks.check_smallest_scale(smallest_scale)
     settings = check_settings(lr, n_iters, erosion, loss, callback, optimizer, early_stop, speed)
     check_model(model, image.dtype)
-    image, mask, device = image.detach(), mask.detach(), device_of(model, image.device)
-    pyramid = build_pyramid(image.to(device), mask.to(device), smallest_scale)
-    # How the levels are computed: fast, and within the memory that is there. It changes nothing of what follows.
+    image, mask = image.detach(), mask.detach()
+    # How all is computed: fast, and within the memory that is there. It changes nothing of what follows.
     plans = Plans(model, image, mask, OPTIMIZERS[optimizer], speed, whole=loss == "code")
+    pyramid = plans.run(_pyramid, image, mask, smallest_scale=smallest_scale)
     recorder = Recorder(callback, [level.size for level in pyramid], settings["n_iters"], progress)
 
     levels: list[InpaintedLevel] = []
@@ -105,7 +106,7 @@ def multiscale_inpaint(
             else:
                 inpainted = plans.run(_predict_and_refine, level.image, level.mask, inpainted, recorder=recorder, **settings)
             if recorder.finished_level():
-                levels.append(InpaintedLevel(level.image, level.mask, inpainted.to(device)))
+                levels.append(InpaintedLevel(level.image, level.mask, inpainted.to(level.image.device)))
             if recorder.stopped:
                 break
     except KeyboardInterrupt:
@@ -214,6 +215,10 @@ def _predict_and_refine(image, mask, inpainted_low_res, model, recorder, lr, n_i
 
 
 @plainly
+def _pyramid(image, mask, model, smallest_scale):
+    return build_pyramid(image, mask, smallest_scale)
+
+
 @torch.no_grad()
 def _plain(image, mask, model):
     return paste(model(image, mask), image, mask)

@@ -14,8 +14,10 @@ from refine_lib import AOTGenerator, LamaGenerator, multiscale_inpaint, split_ne
 from refine_lib.fast import speed
 from refine_lib.fast.fused import FusedBlocks, FusedDecoder, Head
 from refine_lib.fast.memory import Tensors
+from refine_lib.fast.plans import NotSpedUp
 from refine_lib.fast.speed import Plan, around_hole, checkpointed, folded, fused, sped_up
 from refine_lib.networks.featuremap import as_leaves
+from refine_lib.networks.split import SplitNetwork
 
 NETWORKS = {
     "fourier": lambda: fill_by_formula(LamaGenerator(ngf=4, n_blocks=2)),
@@ -322,4 +324,30 @@ def test_a_wrapper_that_changes_the_picture_is_not_taken_and_is_named(monkeypatc
     monkeypatch.setitem(speed.WRAPPERS, "darker", darker)
     image, mask = picture(64, 56)
     result = multiscale_inpaint(image, mask, split_network(network), **{**SETTINGS, "speed": "auto", "n_iters": 1})
-    assert result.speed.startswith("as it is, since another picture came of it with") and "darker" in result.speed
+    assert result.speed.startswith("as it is, since with batch norms folded") and "darker another picture" in result.speed
+    with pytest.warns(NotSpedUp, match="the network is computed as it is, since with .* darker another picture came of it"):
+        multiscale_inpaint(image, mask, split_network(network), **{**SETTINGS, "speed": "mixed", "n_iters": 1})
+
+    monkeypatch.setitem(speed.WRAPPERS, "darker", lambda model, *_: torn(model))
+    result = multiscale_inpaint(image, mask, split_network(network), **{**SETTINGS, "speed": "auto", "n_iters": 1})
+    assert "and darker it fails: it is torn" in result.speed
+
+
+def torn(model):
+    """The network, which then fails."""
+    model = copy.copy(model)
+    model.__class__ = Torn
+    return model
+
+
+class Torn(SplitNetwork):
+    def forward(self, image, mask):
+        raise RuntimeError("it is torn")
+
+
+def test_a_network_that_is_no_list_of_layers_is_said_to_be_none():
+    image, mask = picture(64, 56)
+    named = split_network(NETWORKS["aot"](), at="middle.1.gate")
+    with pytest.warns(NotSpedUp, match="computed as it is, since the network is no list of layers"):
+        result = multiscale_inpaint(image, mask, named, **{**SETTINGS, "speed": "mixed", "n_iters": 1})
+    assert result.speed == "as it is, since the network is no list of layers"

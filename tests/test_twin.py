@@ -1,6 +1,7 @@
 """What a second device would show, on a pretended one: mixes, waits, launches, types and memory that runs out."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ import twin
 from conftest import picture
 from torch import nn
 
-from refine_lib import load_network, multiscale_inpaint
+from refine_lib import LamaGenerator, load_network, multiscale_inpaint, split_network
+from refine_lib.fast.plans import ShortOfMemory
 
 pytestmark = pytest.mark.skipif(not twin.CAN_BE_INSTALLED, reason=twin.WHY_NOT)
 
@@ -87,3 +89,56 @@ def test_nothing_waits_for_a_number_within_an_iteration(twins):
             multiscale_inpaint(IMAGE.to("twin"), MASK.to("twin"), twins, callback=note, **SETTINGS | settings)
         first = found[2:4]  # of the last level: between its iterations nothing is waited for
         assert first[0] == first[1] and found[-2] == found[-3], (settings, found)
+
+
+def test_where_memory_runs_out_the_next_plan_is_taken_and_the_picture_comes_back():
+    """Rung by rung: as it is, in segments, in more of them or on the CPU; each is said, and gives the same picture."""
+    here = split_network(LamaGenerator(ngf=8, n_blocks=18))
+    there, found = copy.deepcopy(here).to("twin"), {}
+    settings = SETTINGS | {"n_iters": 1}
+    wanted = multiscale_inpaint(IMAGE, MASK, here, **settings).image
+    weights = twin.memory.held
+    twin.memory.peak = weights
+    multiscale_inpaint(IMAGE, MASK, there, **settings)
+    needed = twin.memory.peak - weights
+    try:
+        for share in (1.0, 0.85, 0.5, 0.02):
+            twin.memory.limit = weights + share * needed
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", ShortOfMemory)
+                result = multiscale_inpaint(IMAGE, MASK, there, **settings)
+            assert torch.allclose(result.image, wanted, atol=1e-4) and result.image.device.type == "cpu"
+            assert bool(result.note) == bool(caught) and (not caught or str(caught[-1].message) == result.note)
+            found[share] = result.speed
+    finally:
+        twin.memory.limit = float("inf")
+    assert "segments" not in found[1.0] and "rear in segments (2), computed twice" in found[0.85]
+    assert found[0.85].count("CPU") == 0 and found[0.5].endswith("on the CPU") and found[0.02].endswith("on the CPU")
+
+
+def test_what_reaches_each_kernel_under_mixed_speed(twins):
+    """Convolutions see 16 bits, Fourier transforms and the optimizer 32, and nothing sees 64."""
+    with twin.counted():
+        result = multiscale_inpaint(IMAGE.to("twin"), MASK.to("twin"), twins, **SETTINGS | {"speed": "mixed"})
+        seen = dict(twin.seen)
+    assert "bfloat16" in result.speed
+    kinds = {name: {t for (call, types) in seen for t in types if call == name} for name, _ in seen}
+    assert kinds["_fft_r2c"] == {torch.float32} and kinds["_fft_c2r"] == {torch.complex64}
+    assert kinds["_fused_adam_"] == {torch.float32}
+    assert not any(torch.float64 in types for types in kinds.values())
+    n_wide = sum(n for (call, types), n in seen.items() if call == "convolution" and torch.float32 in types)
+    n_narrow = sum(n for (call, types), n in seen.items() if call == "convolution" and types[0] == torch.bfloat16)
+    assert n_narrow > 20 * n_wide, (n_narrow, n_wide)  # the check of the gradient is in the network's own numbers
+
+
+def test_launches_of_kernels_in_an_iteration(twins):
+    """What is launched in each is what a graph of them would save. Fused layers launch fewer than the network as it is."""
+    found = {}
+    for speed in ("exact", "auto"):
+        totals = []
+        for n_iters in (1, 3):
+            with twin.counted():
+                multiscale_inpaint(IMAGE.to("twin"), MASK.to("twin"), twins, **SETTINGS | {"speed": speed, "n_iters": n_iters})
+                totals.append(sum(twin.seen.values()))
+        found[speed] = (totals[1] - totals[0]) / 4  # two refined levels
+    assert 200 < found["auto"] < found["exact"] < 1000, found

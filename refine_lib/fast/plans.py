@@ -21,6 +21,10 @@ class ShortOfMemory(UserWarning):
     """Memory may not hold the run, or did not: the message says what was done."""
 
 
+class NotSpedUp(UserWarning):
+    """What was asked of the speed cannot be had with this network: the message says why."""
+
+
 class Plans:
     """The ways to compute a run, fastest first.
 
@@ -43,6 +47,8 @@ class Plans:
         self.model, self.plan = sped_up(model, speed, whole)
         self.device: torch.device = device_of(model, image.device)
         self.note = ""
+        if speed == "mixed" and self.plan.precision is None:
+            warnings.warn(f"speed is 'mixed', and the network is computed {self.plan}.", NotSpedUp, 4)
         self._optimizer = optimizer
         self._may_change = speed != "exact"
         self._unsegmented = self.model

@@ -32,7 +32,8 @@ class Plan:
         wrappers: the names, in ``WRAPPERS``, of those that changed the network; none for the network as it is.
         precision: of the convolutions; None is that of the weights.
         segments: in how many the rear is computed twice (``checkpointed``); 0 where it is computed once.
-        refused: the names of wrappers that would have changed the picture of this network, so that none was taken.
+        refused: the names of wrappers that fit this network and were not taken.
+        reason: why none was taken, in words; empty where some were, or where none was asked for.
         moved_to: where the run went on when the memory of the network's own device ran out; else None.
     """
 
@@ -41,11 +42,12 @@ class Plan:
     segments: int = 0
     moved_to: torch.device | None = None
     refused: tuple[str, ...] = ()
+    reason: str = ""
 
     def __str__(self):
         said = list(self.wrappers) or ["as it is"]
-        if self.refused:
-            said.append(f"since another picture came of it with {' and '.join(self.refused)}")
+        if self.reason:
+            said.append("since " + f"with {' and '.join(self.refused)} " * bool(self.refused) + self.reason)
         if self.precision is not None:
             said.append(f"convolutions in {str(self.precision).removeprefix('torch.')}")
         if self.segments:
@@ -82,11 +84,13 @@ def sped_up(model, speed: str = "auto", whole: bool = False) -> tuple[SplitNetwo
 
     Returns:
         (split network, ``Plan``). The network comes back as it is where the wrappers do not know it, or where they change what
-        it gives for a small picture. A change of weights through ``.data`` is not noticed.
+        it gives for a small picture; the plan then says why. A change of weights through ``.data`` is not noticed.
     """
-    fingerprint = model.fingerprint() if speed != "exact" and isinstance(model, SplitNetwork) else None
-    if fingerprint is None:
+    if speed == "exact":
         return model, Plan()
+    fingerprint = model.fingerprint() if isinstance(model, SplitNetwork) else None
+    if fingerprint is None:
+        return model, Plan(reason="the network is no list of layers")
     if _MADE.get(model, (None,))[0] != fingerprint:
         _MADE[model] = fingerprint, {}
     made = _MADE[model][1]
@@ -102,21 +106,23 @@ def _wrapped(model, precision, whole):
         done += [name] * (faster is not before)
     if precision is not None:  # last, for the wrappers make networks anew
         faster = in_precision(faster, precision)
-    return (faster, Plan(tuple(done), precision)) if _agree(model, faster, precision) else (model, Plan(refused=tuple(done)))
+    reason = _why_not(model, faster, precision)
+    return (model, Plan(refused=tuple(done), reason=reason)) if reason else (faster, Plan(tuple(done), precision))
 
 
 @torch.no_grad()
-def _agree(model, faster, precision):
-    """Whether the faster network gives the same for a small picture; layers may do what nobody expects."""
+def _why_not(model, faster, precision):
+    """Why the faster network is not taken: layers may do what nobody expects. Empty where it gives the same small picture."""
     image, mask = small_picture(model, seed=0)
     wanted = model(image, mask) * mask
     tolerance = 1e-3 if image.device.type == "cpu" else 1e-2  # a GPU may compute convolutions in TF32 and products not
     tolerance = tolerance if precision is None else 0.1
     try:
         found = faster(image, mask) * mask
-    except (RuntimeError, TypeError, ValueError):
-        return False
-    return (found - wanted).abs().max() / wanted.abs().max().clamp(min=1) <= tolerance
+    except (RuntimeError, TypeError, ValueError) as error:
+        return f"it fails: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"
+    off = ((found - wanted).abs().max() / wanted.abs().max().clamp(min=1)).item()
+    return "" if off <= tolerance else f"another picture came of it, off by {off:.1g}"
 
 
 def is_list_of_layers(model) -> bool:
