@@ -1,6 +1,8 @@
 """Pictures opened from files: by known formats only, and with what is wrong said in words."""
 
+import io
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -51,8 +53,20 @@ def opened(source: Source, formats: tuple[str, ...], argument: str, wanted: str)
 
 
 def tags_of(file: Image.Image) -> Image.Exif:
-    """What Pillow understands of the EXIF data, which it keeps in ``file``. Of damaged data this is little or nothing."""
+    """What Pillow understands of the EXIF data, which it keeps in ``file``. Of damaged data this is little or nothing.
+
+    Raises:
+        OSError: where the pixels are damaged.
+    """
+    file.load()  # first: Pillow's search for the tags loads a PNG, too, and what fails the first time passes the second
     try:
         return file.getexif()
     except Exception:  # whatever it trips over
         return file.getexif()
+
+
+def printable_streams() -> None:
+    """Lets a command print any name. A letter that the console does not have is printed as its number, as in ``\\xe9``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
