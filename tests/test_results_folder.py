@@ -19,7 +19,7 @@ from refine_lib import random_scenes
 from refine_lib.evaluate import evaluate
 from refine_lib.evaluate.__main__ import main
 from refine_lib.evaluate.methods import Method
-from refine_lib.evaluate.pictures import Picture, find_pictures, write_inputs, write_png
+from refine_lib.evaluate.pictures import Picture, fault_of, find_pictures, write_inputs, write_png
 from refine_lib.evaluate.run import Damaged, picture_path
 from refine_lib.photos.files import read_photo
 from refine_lib.photos.pixels import load_photo, to_pixels
@@ -76,6 +76,17 @@ def test_a_picture_that_was_not_kept_is_kept_when_it_is_wanted(tmp_path):
     assert evaluate("scenes:2", tmp_path, "thick", "telea", keep=0, **FAST).new == 4
     table = evaluate("scenes:2", tmp_path, "thick", "telea", keep=1, **FAST)
     assert table.new == 2 and picture_path(tmp_path, "telea", "thick", Picture("scene-0000")).is_file()
+
+
+def test_one_bit_anywhere_in_a_kept_picture_is_seen(tmp_path):
+    path = tmp_path / "a.png"
+    write_png(random_scenes(64, seed=1), path)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 97):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert fault_of(path, 64)
+    path.write_bytes(whole)
+    assert not fault_of(path, 64) and "64 px wide" in fault_of(path, 32)
 
 
 def test_settings_that_are_not_ours_stop_the_writing_of_inputs_too(tmp_path):

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from refine_lib.evaluate.folder import check_free, settle
+from refine_lib.photos.opened import opened
 from refine_lib.photos.pixels import read_pixels, to_image, to_pixels
 from refine_lib.scenes import random_scenes
 from refine_lib.scenes.brushes import brush_mask, seed_of
@@ -177,6 +178,8 @@ def fault_of(path: Path, size: int) -> str:
     """What is wrong with a file of ``write_png``, in words; empty where it is whole and has this size."""
     try:
         height, width = read_pixels(path).shape[:2]
+        with opened(path, ("PNG",), "path", "a PNG") as file:
+            file.verify()  # its checksums, which Pillow does not look at when it reads pixels
     except (OSError, ValueError) as error:
         return str(error)
     return "" if height == width == size else f"{path} is {width} px wide and {height} px high"
