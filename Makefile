@@ -1,7 +1,7 @@
 # `make demo` and `make test` set themselves up: a virtual environment in .venv with exactly the versions of constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
-FUZZ_KINDS = photos arguments weights networks
+FUZZ_KINDS = photos arguments weights networks evaluation
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
 .PHONY: help demo test lint unit killed fuzzed fuzz browser notebooks figures table1 site lab app kernel train training training-stop training-status clean

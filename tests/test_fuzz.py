@@ -6,7 +6,7 @@ import sys
 import pytest
 from conftest import TESTS
 
-KINDS = {"photos": 30, "arguments": 30, "networks": 30, "weights": 20}  # seconds
+KINDS = {"photos": 30, "arguments": 30, "networks": 30, "weights": 20, "evaluation": 30}  # seconds
 
 
 @pytest.mark.fuzz

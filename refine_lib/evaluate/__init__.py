@@ -1,9 +1,9 @@
 """The paper's Table 1 on any set of pictures: ``python -m refine_lib.evaluate IMAGES -o RESULTS``.
 
-``pictures`` finds and cuts the pictures, ``methods`` fills their holes, ``measures`` says how well, ``rows`` keeps what was
-found. ``run`` does the work here, and ``cluster`` does it on many machines. ``tables`` turns rows into numbers, which
-``texts`` and ``grids`` show. All this needs the extra ``[metrics]``; many machines need ``[cluster]`` too. Only
-``scene_features``, ``methods`` and ``pictures`` can be imported without them.
+``folder`` looks after the folder of results. ``pictures`` finds and cuts the pictures, ``methods`` fills their holes,
+``measures`` says how well, ``rows`` keeps what was found. ``run`` does the work here, and ``cluster`` does it on many
+machines. ``tables`` turns rows into numbers, which ``texts`` and ``grids`` show. All this needs the extra ``[metrics]``; many
+machines need ``[cluster]`` too. Only ``scene_features``, ``methods``, ``pictures`` and ``folder`` can be imported without them.
 """
 
 from importlib import import_module

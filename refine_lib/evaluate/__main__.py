@@ -9,6 +9,7 @@ from refine_lib.evaluate.grids import write_grids
 from refine_lib.evaluate.measures import FEATURES
 from refine_lib.evaluate.methods import METHOD_WORDS
 from refine_lib.evaluate.pictures import find_pictures, write_inputs
+from refine_lib.photos.opened import printable_streams
 from refine_lib.scenes.brushes import KINDS
 
 EPILOG = f"""methods: {METHOD_WORDS}. NETWORK is a name or a path for refine_lib.load_network. enlarged takes the smallest
@@ -17,6 +18,7 @@ picture of the pyramid. folder takes results made elsewhere in PATH/KIND/NAME.pn
 
 def main(words: Sequence[str] | None = None) -> None:
     """Runs the command with the words after its name; without any, with those of the process."""
+    printable_streams()
     parser = argparse.ArgumentParser("refine_lib.evaluate", description="The paper's Table 1 on any pictures.", epilog=EPILOG)
     add = parser.add_argument
     add("images", nargs="+", help="a folder, files, or scenes:64 for 64 drawn scenes")
@@ -36,7 +38,7 @@ def main(words: Sequence[str] | None = None) -> None:
     args = vars(parser.parse_args(words))
     inputs, output = args.pop("inputs"), args["output"]
     try:
-        pictures = find_pictures(args["images"], args["limit"], without=output)
+        pictures = find_pictures(args["images"], args["limit"], without=[output, inputs] if inputs else output)
         if inputs:
             wrong = write_inputs(pictures, args["masks"], args["size"], args["seed"], inputs)
             print(
@@ -44,15 +46,15 @@ def main(words: Sequence[str] | None = None) -> None:
             )
             return
         table = evaluate(**args)
-    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
-        parser.error(str(error))
+        print(table)
+        print(f"{table.new} new rows in {table.wall_seconds:.1f} s")
+        caption = f"{args['size']} px, holes of seed {args['seed']}, {', '.join(table.machines)}"
+        for path in (*table.write(output), *write_grids(output, table, pictures, caption)):
+            print(f"wrote {path}")
+    except (ArithmeticError, ImportError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
+        parser.error(str(error) or type(error).__name__)
     except KeyboardInterrupt:
         parser.exit(130, f"\nstopped; the same command goes on from {output}\n")
-    print(table)
-    print(f"{table.new} new rows in {table.wall_seconds:.1f} s")
-    caption = f"{args['size']} px, holes of seed {args['seed']}, {', '.join(table.machines)}"
-    for path in (*table.write(output), *write_grids(output, table, pictures, caption)):
-        print(f"wrote {path}")
 
 
 if __name__ == "__main__":

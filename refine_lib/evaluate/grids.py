@@ -14,6 +14,7 @@ from refine_lib.evaluate.tables import Table
 from refine_lib.photos.pixels import load_photo
 from refine_lib.plots import compare_rows, show_picture
 from refine_lib.plots.style import house_style, write_caption
+from refine_lib.whole import whole_file
 
 
 def write_grids(output: str | Path, table: Table, pictures: Sequence[Picture], caption: str = "") -> list[Path]:
@@ -49,8 +50,11 @@ def write_grids(output: str | Path, table: Table, pictures: Sequence[Picture], c
             figures["refined"] = compare_rows(columns, holes, caption=caption)
         for name, figure in figures.items():
             paths.append(Path(output) / f"{name}_{kind}.png")
-            figure.savefig(paths[-1], dpi=140)
-            plt.close(figure)
+            try:
+                with whole_file(paths[-1]) as part:
+                    figure.savefig(part, format="png", dpi=140)
+            finally:
+                plt.close(figure)
     return paths
 
 
@@ -68,5 +72,5 @@ def _whole_pictures(pictures: dict[str, torch.Tensor], mask: torch.Tensor, capti
 
 
 def _broken(title):
-    """A method's words over lines, to fit over a picture."""
-    return title.replace(":", "\n", 1).replace(":", ",\n")
+    """A method's words over lines, to fit over a picture. A dollar in them begins no formula."""
+    return title.replace("$", r"\$").replace(":", "\n", 1).replace(":", ",\n")

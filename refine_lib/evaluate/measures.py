@@ -15,7 +15,7 @@ import torch
 from torchmetrics.image import fid, kid, lpip
 
 from refine_lib.checks import check_choice
-from refine_lib.evaluate.scene_features import SceneFeatures, load_scene_features
+from refine_lib.evaluate.scene_features import WIDTHS, SceneFeatures, load_scene_features
 from refine_lib.metrics import fraction, l1, ssim
 from refine_lib.photos.pixels import to_pixels
 
@@ -29,6 +29,7 @@ NOTES = {  # on the feature networks, by their names
     " are neither FID nor KID nor LPIPS, and cannot be compared with them",
 }
 FEATURES = ("auto", *NOTES)
+N_FEATURES = {"inception": 2048, "scenes": WIDTHS[-1]}
 
 
 class Inception:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.dataset import dataset
@@ -70,18 +71,40 @@ class Rows:
     def write(self, key: str, row: dict[str, Any]) -> None:
         """Writes a row whole or not at all. The same row again takes its own place, so that nothing is counted twice."""
         row = dict.fromkeys(TEXTS, "") | {name: value for name, value in row.items() if value is not None}
+        row |= {name: row[name].encode("utf-8", "backslashreplace").decode() for name in TEXTS}  # a path may have other bytes
         self.folder.mkdir(parents=True, exist_ok=True)
         with whole_file(self.path(key)) as part:
-            pq.write_table(pa.Table.from_pylist([row], schema=SCHEMA), part)
+            pq.write_table(pa.Table.from_pylist([row], schema=SCHEMA), part, write_page_checksum=True)
+
+    def whole(self, key: str, said: dict[str, str], n_features: int) -> dict[str, Any]:
+        """The row of a key, where it is all that a table takes it for. Numbers that it was written without may be missing.
+
+        Args:
+            said: what it must say of its picture, kind and method.
+            n_features: how many features a row without an error must have.
+
+        Raises:
+            OSError: where the file cannot be opened.
+            ValueError: where it is damaged, or of something else.
+        """
+        try:
+            with pq.ParquetFile(self.path(key), page_checksum_verification=True) as file:
+                types = {column.name: column.type for column in file.schema_arrow}
+                if file.metadata.num_rows != 1 or not types.items() <= TYPES.items():
+                    raise ValueError("expected one row with the columns of an evaluation")
+                [row] = file.read().to_pylist()
+            if not all(isinstance(row.get(name), str) for name in TEXTS) or not said.items() <= row.items():
+                raise ValueError(f"expected the row of {said}")
+            if not row["error"] and np.isfinite(np.array(row["features"], np.float64)).sum() != n_features:
+                raise ValueError(f"expected {n_features} features")
+        except Exception as error:  # whatever PyArrow trips over
+            if isinstance(error, OSError) and error.errno:  # of the disk, and not of what is in the file
+                raise
+            raise ValueError(f"{self.path(key)} is damaged: {error}") from error
+        return row
 
     def read(self, keys: Iterable[str]) -> pa.Table:
         """The rows of keys that are there, as one table, in the order of picture, kind and method."""
         paths = [str(self.path(key)) for key in keys if key in self]
         table = dataset(paths, schema=SCHEMA, format="parquet").to_table() if paths else SCHEMA.empty_table()
         return table.sort_by([(name, "ascending") for name in ("picture", "kind", "method")]).combine_chunks()
-
-    def forget_errors(self, keys: Iterable[str]) -> None:
-        """Removes those rows of keys that hold an error, so that they are tried again."""
-        for key in keys:
-            if key in self and pq.read_table(self.path(key), columns=["error"])["error"][0].as_py():
-                self.path(key).unlink()

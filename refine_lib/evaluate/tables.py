@@ -18,6 +18,10 @@ from refine_lib.evaluate.methods import TRUTH
 from refine_lib.evaluate.rows import Conditions
 from refine_lib.evaluate.texts import to_csv, to_latex, to_markdown
 from refine_lib.metrics import interval
+from refine_lib.whole import whole_file
+
+TEXTS = {"table.md": to_markdown, "table.tex": to_latex, "table.csv": to_csv}
+FILES = (*TEXTS, "rows.parquet")  # what ``Table.write`` writes
 
 
 @dataclass(frozen=True)
@@ -128,12 +132,17 @@ class Table:
         return to_markdown(self)
 
     def write(self, folder: str | Path) -> list[Path]:
-        """Writes ``table.md``, ``table.tex``, ``table.csv`` and all rows as one, ``rows.parquet``; returns the paths."""
-        written = {"table.md": to_markdown, "table.tex": to_latex, "table.csv": to_csv}
-        for name, text_of in written.items():
-            Path(folder, name).write_text(text_of(self), encoding="utf-8")
-        pq.write_table(self.rows, Path(folder, "rows.parquet"))
-        return [Path(folder, name) for name in (*written, "rows.parquet")]
+        """Writes ``table.md``, ``table.tex``, ``table.csv`` and all rows as one, ``rows.parquet``; returns the paths.
+
+        Raises:
+            OSError: where one cannot be written. It is there as it was, or not at all.
+        """
+        for name, text_of in TEXTS.items():
+            with whole_file(Path(folder, name)) as part:
+                part.write_text(text_of(self), encoding="utf-8")
+        with whole_file(Path(folder, "rows.parquet")) as part:
+            pq.write_table(self.rows, part)
+        return [Path(folder, name) for name in FILES]
 
 
 def _value(measure: Measure, rows, truths):

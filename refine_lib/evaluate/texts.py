@@ -130,7 +130,7 @@ def to_markdown(table: "Table") -> str:
     lines += ["", "### Differences", "", "On the same pictures, with their paired 95% intervals.", ""]
     lines += [f"- {sentence}" for sentence in differences(table)] or ["- one method, nothing to compare"]
     lines += ["", "### Notes", "", *(f"- {sentence}" for sentence in sentences(table))]
-    return "\n".join(lines) + "\n"
+    return _one_text(lines)
 
 
 def to_latex(table: "Table") -> str:
@@ -139,7 +139,7 @@ def to_latex(table: "Table") -> str:
     rows = [*main_rows(table), *(published_rows(table) if table.conditions.features == "inception" else ())]
     head, *body = (" & ".join(text.translate(IN_LATEX) for text in row) + r" \\" for row in [["method", *columns], *rows])
     lines = [rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule", head, r"\midrule", *body]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *(f"% {sentence}" for sentence in sentences(table))]) + "\n"
+    return _one_text([*lines, r"\bottomrule", r"\end{tabular}", *(f"% {sentence}" for sentence in sentences(table))])
 
 
 def to_csv(table: "Table") -> str:
@@ -156,3 +156,8 @@ def to_csv(table: "Table") -> str:
 def _markdown(titles, rows):
     lines = [titles, ["---"] * len(titles), *([text.replace("|", "\\|") for text in row] for row in rows)]
     return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def _one_text(lines):
+    """Lines as a text. A name or an error that has several lines itself stays in its own."""
+    return "".join(" ".join(line.split()) + "\n" for line in lines)

@@ -308,9 +308,11 @@ def write_photo(image: Image.Image, path: str | os.PathLike, photo: Photo, overw
     path = Path(path)
     check_output(path, overwrite, [photo.name])
     check_holds(path, photo)
+    content = BytesIO()  # Pillow's own writing to a disk does not say why it fails
     try:
-        with whole_file(path, overwrite) as part, open(part, "xb") as file:
-            _save(image, file, ENDINGS[path.suffix.lower()], photo)
+        _save(image, content, ENDINGS[path.suffix.lower()], photo)
+        with whole_file(path, overwrite) as part:
+            part.write_bytes(content.getbuffer())
     except FileExistsError as error:
         raise FileExistsError(f"output is {str(path)!r}, which came meanwhile; expected a new name") from error
     except OSError as error:

@@ -58,7 +58,12 @@ def opened(source: Source, formats: tuple[str, ...], argument: str, wanted: str)
 
 
 def tags_of(file: Image.Image) -> Image.Exif:
-    """What Pillow understands of the EXIF data, which it keeps in ``file``. Of damaged data this is little or nothing."""
+    """What Pillow understands of the EXIF data, which it keeps in ``file``. Of damaged data this is little or nothing.
+
+    Raises:
+        OSError: where the pixels are damaged.
+    """
+    file.load()  # first: Pillow's search for the tags loads a PNG, too, and what fails the first time passes the second
     try:
         return file.getexif()
     except Exception:  # whatever it trips over
@@ -66,7 +71,7 @@ def tags_of(file: Image.Image) -> Image.Exif:
 
 
 def printable_streams() -> None:
-    """Lets a command print any name: what the console's encoding does not have is written as its number."""
+    """Lets a command print any name. A letter that the console does not have is printed as its number, as in ``\\xe9``."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -4,11 +4,16 @@ A case that fails, or that the process does not survive, stays in the folder as 
 """
 
 import argparse
+import atexit
 import collections
+import functools
 import importlib
+import itertools
 import pickle
 import random
+import re
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -31,12 +36,28 @@ def tried(kind, name, case, folder):
 
         return try_case(path) or "loaded or refused"
     module = importlib.import_module(f"fuzz.{kind}")
+    if kind == "evaluation":
+        return module.try_case(*results(), *case, folder / "damaged").partition(":")[0][:40]
     outcome = module.try_case(name, *case) if kind == "networks" else module.try_case(*case, folder)
     return outcome if len(outcome) < 40 else "refused"
 
 
+@functools.cache
+def results():
+    """A finished evaluation, which every case damages a copy of."""
+    from fuzz.evaluation import finished
+
+    made = Path(tempfile.mkdtemp()) / "results"
+    atexit.register(shutil.rmtree, made.parent)
+    return made, finished(made)
+
+
+class Overdue(BaseException):  # which nothing takes for an error of its own
+    """A case took too long."""
+
+
 def overdue(*_):
-    raise TimeoutError(f"it took over {SECONDS_A_CASE} s")
+    raise Overdue(f"it took over {SECONDS_A_CASE} s")
 
 
 def main():
@@ -54,13 +75,14 @@ def main():
     if args.again:
         cases = [pickle.loads(args.again.read_bytes())]
     else:
-        cases = kind.cases(random.Random(args.seed))
+        numbers = random.Random(args.seed)
+        cases = (case for _ in itertools.count() for case in kind.cases(numbers))
     args.failures.mkdir(parents=True, exist_ok=True)
     outcomes, n_failed, end = collections.Counter(), 0, time.monotonic() + args.seconds
     for name, *case in cases:
         if time.monotonic() > end:
             break
-        kept = args.failures / f"{args.kind}-{args.seed}-{name}.pickle"
+        kept = args.failures / re.sub(r"[^\w.-]+", "-", f"{args.kind}-{args.seed}-{name}.pickle")
         try:
             kept.write_bytes(pickle.dumps((name, *case)))
         except (AttributeError, TypeError, pickle.PicklingError):  # a function of the case's own: the seed and the name must do
@@ -69,7 +91,7 @@ def main():
             signal.alarm(SECONDS_A_CASE)
             try:
                 outcomes[tried(args.kind, name, case, Path(folder))] += 1
-            except Exception:
+            except (Exception, Overdue):
                 n_failed += 1
                 kept.with_suffix(".txt").write_text(traceback.format_exc())
                 print(f"{kept.stem}: {traceback.format_exc().splitlines()[-1][:300]}", flush=True)
