@@ -214,11 +214,11 @@ def _predict_and_refine(image, mask, inpainted_low_res, model, recorder, lr, n_i
     return paste(prediction.detach(), image, mask)
 
 
-@plainly
 def _pyramid(image, mask, model, smallest_scale):
     return build_pyramid(image, mask, smallest_scale)
 
 
+@plainly
 @torch.no_grad()
 def _plain(image, mask, model):
     return paste(model(image, mask), image, mask)

@@ -12,12 +12,9 @@ from torch import nn
 from refine_lib import LamaGenerator, load_network, multiscale_inpaint, split_network
 from refine_lib.fast.plans import ShortOfMemory
 
-pytestmark = pytest.mark.skipif(not twin.CAN_BE_INSTALLED, reason=twin.WHY_NOT)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def installed():
-    twin.install()
+pytestmark = pytest.mark.skipif(
+    not hasattr(torch, "twin"), reason="torch must not have computed before: --device twin"
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +24,7 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def twins(network, installed):
+def twins(network):
     """The same on the twin."""
     return copy.deepcopy(network).to("twin")
 

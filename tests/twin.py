@@ -194,7 +194,7 @@ class Module:
 
 
 def install():
-    """Makes the device known to this process; once is enough."""
+    """Makes the device known to this process, before torch computes a gradient in it; once is enough."""
     if hasattr(torch, "twin"):
         return
     backend_registration._setup_privateuseone_for_python_backend("twin", backend_module=Module())

@@ -97,7 +97,7 @@ def device_of(model: Any, default: torch.device) -> torch.device:
 
 
 def _weights(model) -> torch.Tensor | None:
-    state = (*model.parameters(), *model.buffers()) if hasattr(model, "parameters") else ()
+    state = (t for kind in ("parameters", "buffers") for t in getattr(model, kind, tuple)())
     return next((t for t in state if t.is_floating_point() or t.is_complex()), None)
 
 

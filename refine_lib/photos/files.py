@@ -210,14 +210,10 @@ def read_hole(mask: Source, threshold: float = 0.5) -> np.ndarray:
     opaque, shown = alpha > threshold * 255, pixels[alpha > alpha.max() / 2][:, :3]
     if np.ptp(shown, axis=0).max() > 8:  # of 255: what a drawing program rounds is one color
         raise Unfit(f"{name} has several colors and transparency, either of which could be the hole; {TOLD_BY_ONE}")
-    if shown.max() <= threshold * 255 or opaque.mean() > 0.5 or _frame(opaque).mean() > 0.5:
+    frame = np.concatenate([opaque[0], opaque[-1], opaque[:, 0], opaque[:, -1]])
+    if shown.max() <= threshold * 255 or opaque.mean() > 0.5 or frame.mean() > 0.5:
         raise Unfit(f"{name} is opaque and dark, or opaque for the most part: {ERASED}; {TOLD_BY_ONE}")
     return opaque
-
-
-def _frame(picture):
-    """The pixels at the border of a picture (H, W), some of them twice."""
-    return np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
 
 
 def check_output(path: str | os.PathLike, overwrite: bool = False, sources: Iterable[Source] = ()) -> None:
