@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 FUZZ_KINDS = photos arguments weights networks evaluation
+TWIN = twin pyramid loss refine split record plans speed inpaint wrong_input widgets training_losses scenes reach brushes photos evaluate process
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
-.PHONY: help demo test lint unit killed fuzzed fuzz browser notebooks figures table1 site lab app kernel train training training-stop training-status clean
+.PHONY: help demo test lint unit twin killed fuzzed fuzz browser notebooks figures table1 site lab app kernel train training training-stop training-status clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -19,7 +20,7 @@ help:  ## this list
 demo: .venv/ready  ## the main job: the quickstart without a screen, its picture and its page into figures/
 	$(BIN)/python -m refine_lib.workshop.lessons notebooks/00_quickstart.ipynb --figures figures
 
-test: lint unit killed fuzzed browser notebooks  ## all tests
+test: lint unit twin killed fuzzed browser notebooks  ## all tests
 
 lint: .venv/ready  ## style, the order of the rooms, and types
 	$(BIN)/ruff check refine_lib tests
@@ -29,6 +30,9 @@ lint: .venv/ready  ## style, the order of the rooms, and types
 
 unit: .venv/ready  ## the tests of the library
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser and not killed and not fuzz" -n 2
+
+twin: .venv/ready  ## the tests that take a device, on a pretended one that refuses a mix of devices
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --device twin -m "not browser and not killed" -n 2 $(TWIN:%=tests/test_%.py)
 
 killed: .venv/ready  ## an evaluation whose processes are killed: nothing is lost, nothing counted twice
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m killed

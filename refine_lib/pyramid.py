@@ -73,10 +73,10 @@ def downscale_matrix(n: int, part: slice, like: torch.Tensor) -> tuple[torch.Ten
     Returns:
         The matrix (pixels of the part, pixels that they see), and the slice of the n pixels that they see.
     """
-    place = torch.arange(part.start, part.stop, dtype=torch.float64)
+    place = torch.arange(part.start, part.stop, dtype=torch.float64, device="cpu")
     place = ((place + 0.5) * n / (n // 2) - 0.5).clamp(0, n - 1)  # of the interpolation, align_corners=False
     offsets, weights = _gaussian(like.new_empty(0, dtype=torch.float64, device="cpu"))
-    matrix = torch.zeros(len(place), n, dtype=torch.float64)
+    matrix = torch.zeros(len(place), n, dtype=torch.float64, device="cpu")
     for neighbor, share in ((place.floor(), 1 - place.frac()), (place.floor() + 1, place.frac())):
         seen = neighbor.clamp(max=n - 1)[:, None].long() + offsets.long()
         seen = (n - 1) - ((n - 1) - seen.abs()).abs()  # reflected at both ends

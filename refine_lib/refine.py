@@ -88,7 +88,7 @@ def multiscale_inpaint(
     checks.check_image_and_mask(image, mask)
     smallest_scale = checks.check_smallest_scale(smallest_scale)
     settings = check_settings(lr, n_iters, erosion, loss, callback, optimizer, early_stop, speed)
-    check_model(model, image.dtype)
+    check_model(model, image.dtype, default=image.device)
     image, mask = image.detach(), mask.detach()
     # How all is computed: fast, and within the memory that is there. It changes nothing of what follows.
     plans = Plans(model, image, mask, OPTIMIZERS[optimizer], speed, whole=loss == "code")
@@ -177,7 +177,7 @@ def predict_and_refine(
     checks.check_image_and_mask(image, mask)
     settings = check_settings(lr, n_iters, erosion, loss, callback, optimizer, early_stop)
     checks.check_inpainted_low_res(inpainted_low_res, image)
-    check_model(model, image.dtype, image.device)
+    check_model(model, image.dtype, image.device, default=image.device)
     recorder = Recorder(callback, [inpainted_low_res.shape[-2:], image.shape[-2:]], settings["n_iters"], level=1)
     return _predict_and_refine(image.detach(), mask.detach(), inpainted_low_res.detach(), model, recorder, **settings)
 

@@ -42,7 +42,11 @@ def pytest_configure(config):
         torch.set_default_device(device)  # for tensors
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--device") not in (None, "cpu"):
+        for item in items:
+            if marker := item.get_closest_marker("cpu"):
+                item.add_marker(pytest.mark.skip(reason=marker.args[0]))
     if not torch.cuda.is_available():
         skip = pytest.mark.skip(reason="no CUDA device on this machine")
         for item in items:

@@ -48,6 +48,13 @@ METHODS = ("plain:mini-lama", "enlarged:mini-lama", "refined:mini-lama:n_iters=2
 # Measures
 
 
+@pytest.fixture(autouse=True)
+def on_the_cpu():
+    """What these tests make themselves is on the CPU, wherever networks compute."""
+    with torch.device("cpu"):
+        yield
+
+
 def test_the_frechet_distance_of_two_gaussians_is_the_closed_form():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(500, 6)), 1.5 * rng.normal(size=(400, 6)) + 0.7

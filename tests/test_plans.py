@@ -144,6 +144,7 @@ def hole_in(height, width):
     return mask
 
 
+@pytest.mark.cpu("it pretends a GPU in a way of its own")
 def test_the_first_plan_that_fits_is_taken(deep, plans_for):
     faster, plan = sped_up(deep)
     mask = hole_in(600, 500)
@@ -154,6 +155,7 @@ def test_the_first_plan_that_fits_is_taken(deep, plans_for):
     assert str(in_segments.plan) == f"{plan}, rear in segments (2), computed twice"
 
 
+@pytest.mark.cpu("it pretends a GPU in a way of its own")
 def test_where_no_plan_fits_that_of_the_least_memory_is_taken_and_of_equal_ones_the_fastest(deep, plans_for):
     flat = split_network(fill_by_formula(LamaGenerator(ngf=4, n_blocks=2))).float()  # its decoder takes the most
     said = r"The run needs about \d+ MB of memory, and 0 MB are there"
@@ -165,6 +167,7 @@ def test_where_no_plan_fits_that_of_the_least_memory_is_taken_and_of_equal_ones_
         assert torch.equal(taken.model(*x), sped_up(model)[0](*x))
 
 
+@pytest.mark.cpu("it pretends a GPU in a way of its own")
 def test_a_small_picture_is_asked_about_only_where_memory_is_short(wide, plans_for, monkeypatch):
     def never(*_):
         raise AssertionError("asked")
@@ -219,6 +222,7 @@ class OnAGpu(Plans):
         return super().run(fails, *tensors, **settings)
 
 
+@pytest.mark.cpu("it pretends a GPU in a way of its own")
 @pytest.mark.parametrize(("times", "said"), [(1, "rear in segments (2)"), (2, "rear in segments (5)"), (3, ", on the CPU")])
 def test_where_a_gpus_memory_runs_out_the_next_plan_is_tried(local, monkeypatch, times, said):
     image, mask = picture(64, 72, dtype=torch.float32)
@@ -238,6 +242,7 @@ def test_where_a_gpus_memory_runs_out_the_next_plan_is_tried(local, monkeypatch,
     assert torch.equal(result.image, wanted.image) and result.losses == wanted.losses
 
 
+@pytest.mark.cpu("it pretends a GPU in a way of its own")
 def test_memory_that_runs_out_on_the_cpu_is_not_tried_again(wide, monkeypatch):
     monkeypatch.setattr(
         "refine_lib.refine._predict_and_refine", lambda *args, **kwargs: (_ for _ in ()).throw(torch.OutOfMemoryError)

@@ -50,6 +50,7 @@ def test_a_larger_erosion_never_grows_a_mask(height, width, seed, a, b):
     assert (erode(mask, max(a, b)) <= erode(mask, min(a, b))).all()
 
 
+@pytest.mark.cpu("another library, which is compared with, computes on the CPU")
 @pytest.mark.parametrize("diameter", [1, 3, 5, 9, 15, 31])
 def test_erosion_is_that_of_another_library_with_the_same_kernel(diameter):
     radius = diameter // 2
@@ -153,6 +154,7 @@ def test_a_kernel_larger_than_the_picture_is_as_good_as_any_larger_one(height, w
         assert erode(torch.ones_like(mask), diameter).all()
 
 
+@pytest.mark.cpu("another library, which is compared with, computes on the CPU")
 def test_a_small_kernel_in_a_narrow_picture_is_that_of_another_library():
     for height, width, diameter in ((40, 3, 15), (3, 40, 15), (5, 30, 41), (30, 5, 41)):
         radius = diameter // 2

@@ -5,6 +5,7 @@ from conftest import picture
 from torch import nn
 
 from refine_lib import load_network, random_scenes, split_network, stroke_masks
+from refine_lib.networks.probe import device_of
 from refine_lib.networks.split import trace
 from refine_lib.plots.reach import reached_by, seen_by, side_of
 
@@ -56,6 +57,7 @@ def test_an_element_of_z_reaches_what_changes_with_it(tiny):
 def test_an_element_reaches_as_far_as_the_kernels_behind_it():
     image = random_scenes(48, seed=1)
     model = blur_network(5, n_layers=2)
+    image = image.to(device_of(model, image.device))
     reach = reached_by(model, model.front(image, torch.zeros_like(image[:, :1])), 20, 30)
     assert side_of(reach, 20, 30, share=1.0) == 5
 

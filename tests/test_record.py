@@ -200,7 +200,7 @@ def in_half_precision(net, y):
 
 def with_inference_mode(net, y):
     with torch.inference_mode():
-        ramp = torch.linspace(0, 1, y.shape[-1], dtype=y.dtype)
+        ramp = torch.linspace(0, 1, y.shape[-1], dtype=y.dtype, device=y.device)
     return y * ramp.clone()
 
 
@@ -214,14 +214,15 @@ def in_place_after_use(net, y):
 
 
 def from_a_table(net, y):
-    table = torch.zeros(1200, dtype=y.dtype)
+    table = torch.zeros(1200, dtype=y.dtype, device=y.device)
     for i in range(1200):
         table[i] = i / 1200
     return y + table[: y.shape[-1]]
 
 
 def with_the_same_noise(net, y):
-    return y + torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(0), device="cpu")
+    return y + noise.to(y.device)
 
 
 TRICKS = {
@@ -424,6 +425,7 @@ def test_names_are_those_of_the_network():
     assert split_network(shared, at="again").front(*picture(33, 50))[0].shape[1] == 4
 
 
+@pytest.mark.cpu("the twin has no fused LSTM")
 def test_layers_that_give_more_than_tensors_are_traced():
     class Rows(nn.Module):
         def __init__(self):
@@ -484,6 +486,7 @@ def test_what_cannot_be_followed_is_refused(trick, at, words):
         split_network(lively(Net(trick)), at=at)
 
 
+@pytest.mark.cpu("TorchScript holds no tensors of a subclass")
 def test_a_script_is_named_where_it_is_in_the_way_and_leaves_no_hooks():
     with pytest.warns(DeprecationWarning):
         script = torch.jit.trace(nn.Conv2d(4, 6, 3, padding=1).double(), torch.rand(1, 4, 33, 50).double())

@@ -260,6 +260,7 @@ def test_networks_that_cannot_be_folded_are_run_as_they_are(name):
         assert (found - wanted).abs().max() < 1e-12 * wanted.abs().max()
 
 
+@pytest.mark.cpu("on a GPU products are convolutions")
 @pytest.mark.parametrize(("whole", "side"), [(False, 400), (True, 400), (False, 64)])
 def test_in_mixed_precision_convolutions_and_products_are_in_bfloat16_and_no_fourier_transform(whole, side):
     model, (image, mask) = split_network(NETWORKS["fourier"]()).float(), picture(side, side, dtype=torch.float32)
@@ -302,6 +303,7 @@ def test_segments_out_of_range_are_named(n_segments):
         checkpointed(split_network(NETWORKS["aot"](), at="middle.1.gate"), 2)
 
 
+@pytest.mark.cpu("it is about the meta device")
 def test_where_there_is_no_cpu_the_fused_layers_have_the_shapes_of_theirs(monkeypatch):
     """On a device without numbers, which takes the way of a GPU; what they compute there is for tests/test_gpu.py."""
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())  # it does not know that device

@@ -249,6 +249,8 @@ def scripted(network):
 
 @pytest.mark.parametrize("case", NO_FIT)
 def test_a_network_that_does_not_fit_is_told_why(case):
+    if case in ("meta", "lazy") and torch.get_default_device().type == "twin":
+        pytest.skip("a tensor subclass holds neither meta nor lazy weights")
     make, at, words = NO_FIT[case]
     with pytest.raises((TypeError, ValueError), match=words):
         split_network(make(), at=at)

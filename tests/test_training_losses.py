@@ -12,9 +12,17 @@ from refine_lib.workshop.sheets import random_holes
 from refine_lib.workshop.training import Training, optimizers_of
 
 
+@pytest.fixture(autouse=True)
+def on_the_cpu():
+    """What these tests make themselves is on the CPU, wherever networks compute."""
+    with torch.device("cpu"):
+        yield
+
+
 @pytest.fixture(scope="module")
 def pictures():
-    return random_patterns(64, 16, seed=11), random_holes(64, 16, seed=11)
+    with torch.device("cpu"):
+        return random_patterns(64, 16, seed=11), random_holes(64, 16, seed=11)
 
 
 def gray(image, mask):

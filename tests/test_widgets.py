@@ -21,6 +21,7 @@ from PIL import Image
 from refine_lib import build_pyramid, erode, multiscale_inpaint, random_scenes, stroke_masks
 from refine_lib.checks import LOSSES
 from refine_lib.metrics import hole_l1
+from refine_lib.networks.probe import device_of
 from refine_lib.optimizers import OPTIMIZERS
 from refine_lib.photos.pixels import load_photo, to_pixels
 from refine_lib.plots import HOLE_COLOR
@@ -103,10 +104,10 @@ class TestSettings:
 
 class TestTuner:
     def test_at_rest_it_shows_the_hole_the_plain_pass_and_an_estimate(self, tuner, scene, tiny_single):
-        image, mask = scene
-        plain = torch.where(mask > 0, tiny_single(image, mask), image)
+        (image, mask), there = scene, device_of(tiny_single, torch.device("cpu"))
+        plain = torch.where(mask > 0, tiny_single(image.to(there), mask.to(there)).to(image.device), image)
         assert np.array_equal(pixels(tuner.controls.viewer.after), to_pixels(plain))
-        hole = pixels(tuner.controls.viewer.before)[mask[0, 0].numpy() > 0]
+        hole = pixels(tuner.controls.viewer.before)[mask[0, 0].numpy(force=True) > 0]
         assert (hole == HOLE_COLOR).all()
         assert tuner.controls.estimate.value.startswith("a run takes about ") and not tuner.controls.message.value
         assert tuner.controls.stop.disabled and not tuner.controls.run.disabled
@@ -519,7 +520,7 @@ class TestPainting:
         for what, *arguments in changes:
             seen.append(painting.mask)
             getattr(painting, what)(*arguments)
-        assert torch.equal(painting.mask, torch.ones(1, 1, 20, 30))
+        assert painting.mask.shape == (1, 1, 20, 30) and painting.mask.all()
         for expected in reversed(seen):
             painting.undo()
             assert torch.equal(painting.mask, expected)
@@ -543,7 +544,11 @@ class TestPainting:
         mask = torch.zeros(1, 1, 10, 20)
         mask[..., :5, :] = 1
         painting.load(mask)
-        assert torch.equal(painting.mask[0, 0, :10], torch.ones(10, 40)) and not painting.mask[0, 0, 10:].any()
+        assert (
+            painting.mask[0, 0, :10].eq(1).all()
+            and painting.mask.shape == (1, 1, 20, 40)
+            and not painting.mask[0, 0, 10:].any()
+        )
 
 
 class TestMaskPainter:

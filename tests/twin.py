@@ -108,6 +108,9 @@ class Twin(torch.Tensor):
             raise TypeError("can't convert twin:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor first")
         return self.inner.numpy(force=True)
 
+    def __format__(self, how):
+        return format(self.item(), how) if self.dim() == 0 else format(str(self), how)
+
     def __array__(self, dtype=None):
         return self.numpy()
 
@@ -189,6 +192,12 @@ class Module:
     def _is_in_bad_fork(self):
         return False
 
+    def get_rng_state(self, device=None):
+        return torch.get_rng_state()
+
+    def set_rng_state(self, state, device=None):
+        pass
+
     def get_amp_supported_dtype(self):
         return [torch.bfloat16, torch.float16]
 
@@ -198,6 +207,7 @@ def install():
     if hasattr(torch, "twin"):
         return
     backend_registration._setup_privateuseone_for_python_backend("twin", backend_module=Module())
+    torch.__future__.set_swap_module_params_on_conversion(True)  # a wrapper's numbers cannot be set from outside
     factories = torch.library.Library("aten", "IMPL")
 
     def empty(size, dtype=None, layout=None, device=None, pin_memory=None, memory_format=None):

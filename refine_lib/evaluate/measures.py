@@ -15,6 +15,7 @@ import torch
 from torchmetrics.image import fid, kid, lpip
 
 from refine_lib.checks import check_choice
+from refine_lib.device import plainly
 from refine_lib.evaluate.scene_features import WIDTHS, SceneFeatures, load_scene_features
 from refine_lib.metrics import fraction, l1, ssim
 from refine_lib.photos.pixels import to_pixels
@@ -84,6 +85,7 @@ def choose_features(features: str, device: torch.device | str = "cpu") -> tuple[
     return "scenes", why
 
 
+@plainly
 def frechet_distance(features: np.ndarray, others: np.ndarray) -> float:
     """The Fréchet distance of two sets of features, each taken as a Gaussian: FID where the features are Inception's.
 
@@ -93,6 +95,7 @@ def frechet_distance(features: np.ndarray, others: np.ndarray) -> float:
     return _of_sets(metric, features, others).item()
 
 
+@plainly
 def kernel_distance(features: np.ndarray, others: np.ndarray) -> tuple[float, float]:
     """The kernel distance of two sets of features, and its standard deviation over subsets: KID where they are Inception's.
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from refine_lib.device import describe, pick_device
+from refine_lib.device import describe, pick_device, plainly
 from refine_lib.evaluate.folder import check_free, settle, settled
 from refine_lib.evaluate.measures import FEATURES, N_FEATURES, choose_features, feature_networks, features_of, measures_of
 from refine_lib.evaluate.methods import TRUTH, Case, Method, forget_networks, parse_method
@@ -37,6 +37,7 @@ class Damaged(UserWarning):
     """Rows or kept pictures are damaged, and are computed anew. The message names them."""
 
 
+@plainly
 def evaluate(
     images: Sources,
     output: str | Path,
@@ -100,7 +101,7 @@ def evaluate(
     features = begun if features == "auto" and begun in FEATURES else features
     features, why = choose_features(features, "cpu" if shared else pick_device(device))
     if why:
-        warnings.warn(f"neither FID nor LPIPS is computed: {why}", NotFid, stacklevel=2)
+        warnings.warn(f"neither FID nor LPIPS is computed: {why}", NotFid, stacklevel=3)
     for method in methods if not scheduler else ():
         method.ready("cpu" if workers else device)
     if workers:
@@ -177,7 +178,7 @@ def put_right(output: Path, tasks: Sequence[Task], conditions: Conditions, retry
             left.append(replace(task, methods=methods, kept=wanted))
     if faults:
         more = f" (and {len(faults) - 1} more)" * (len(faults) > 1)
-        warnings.warn(f"what is damaged is computed anew: {faults[0]}{more}", Damaged, stacklevel=3)
+        warnings.warn(f"what is damaged is computed anew: {faults[0]}{more}", Damaged, stacklevel=4)
     return left
 
 

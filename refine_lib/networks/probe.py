@@ -23,7 +23,9 @@ _PASSED = weakref.WeakKeyDictionary()  # the fingerprints of networks that passe
 
 
 @plainly
-def check_model(model: Any, dtype: torch.dtype, device: torch.device | None = None) -> None:
+def check_model(
+    model: Any, dtype: torch.dtype, device: torch.device | None = None, default: torch.device | str = "cpu"
+) -> None:
     """Raises unless the model is a split network whose prediction has a derivative by z.
 
     The network is shown a gray picture of about 64 px.
@@ -32,6 +34,7 @@ def check_model(model: Any, dtype: torch.dtype, device: torch.device | None = No
         model: as ``split_network`` makes it.
         dtype: that its weights must have.
         device: that its weights must be on. None allows any.
+        default: the device that a model is tried on which has no weights that can be seen.
 
     Raises:
         TypeError: where it is no split network, or its weights have another dtype.
@@ -48,7 +51,7 @@ def check_model(model: Any, dtype: torch.dtype, device: torch.device | None = No
         raise ValueError(f"model is on {weights.device} and image on {device}; expected the same device")
     fingerprint = model.fingerprint() if hasattr(model, "fingerprint") else None
     if fingerprint is None or _PASSED.get(model) != (fingerprint, dtype):
-        check_gradient(model, dtype)
+        check_gradient(model, dtype, default)
     if fingerprint is not None:
         _PASSED[model] = fingerprint, dtype
 
@@ -102,23 +105,27 @@ def _weights(model) -> torch.Tensor | None:
 
 
 def small_picture(
-    model: Any, dtype: torch.dtype = torch.float32, seed: int | None = None, odd: bool = False
+    model: Any,
+    dtype: torch.dtype = torch.float32,
+    seed: int | None = None,
+    odd: bool = False,
+    default: torch.device | str = "cpu",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A small picture (1, 3, H, W) and its mask (1, 1, H, W), like the model's weights in dtype and device.
 
     Args:
         model: a split network.
-        dtype: for a model without weights.
+        dtype, default: for a model without weights; the second is a device.
         seed: of noise in [0, 1). None makes a gray picture.
         odd: whether the sides are odd, 49 px and 65 px, or as much more as it takes to be padded. Else they are the same
             multiple of the network's, and 64 px at least.
     """
     multiple, weights = getattr(model, "multiple", 1), _weights(model)
     height, width = (max(side, multiple // 2 + 1) if odd else -(-SMALL_PX // multiple) * multiple for side in ODD_PX)
-    image = torch.full((1, 3, height, width), 0.5, dtype=dtype)
+    image = torch.full((1, 3, height, width), 0.5, dtype=dtype, device="cpu")
     if seed is not None:
-        image = torch.rand(image.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
-    image = image.to(dtype) if weights is None else image.to(weights)
+        image = torch.rand(image.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32, device="cpu")
+    image = image.to(default, dtype) if weights is None else image.to(weights)
     mask = torch.zeros_like(image[:, :1])
     mask[..., height // 4 : height // 2, width // 4 : width // 2] = 1
     return image, mask
@@ -220,9 +227,9 @@ def alike(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 @named("where it is tried on a small gray picture")
-def check_gradient(model: Any, dtype: torch.dtype = torch.float32) -> None:
+def check_gradient(model: Any, dtype: torch.dtype = torch.float32, default: torch.device | str = "cpu") -> None:
     """Raises ``Unfit`` unless the prediction is a finite picture of the input's size with a derivative by z."""
-    image, mask = small_picture(model, dtype)
+    image, mask = small_picture(model, dtype, default=default)
     with torch.no_grad():
         leaves, z = as_leaves(model.front(image, mask))
     with torch.enable_grad():

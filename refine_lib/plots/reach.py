@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from refine_lib.networks.featuremap import Featuremap
+from refine_lib.networks.probe import device_of
 from refine_lib.networks.split import SplitNetwork
 
 
@@ -22,8 +23,9 @@ def seen_by(model: SplitNetwork, image: Tensor, mask: Tensor, row: int, column: 
     Returns:
         (H, W): root mean square of the derivatives of the pixel's three colors by the image's; 0 in the hole.
     """
-    image = image.detach().clone().requires_grad_()
-    prediction = model(image, mask)
+    device = device_of(model, image.device)
+    image = image.detach().to(device, copy=True).requires_grad_()
+    prediction = model(image, mask.to(device))
     gradients = [torch.autograd.grad(color, image, retain_graph=True)[0] for color in prediction[0, :, row, column]]
     return torch.cat(gradients).pow(2).mean((0, 1)).sqrt()
 
@@ -48,7 +50,7 @@ def reached_by(model: SplitNetwork, z: Featuremap, row: int, column: int, n_prob
     for _ in range(n_probes):
         directions = [torch.zeros_like(tensor) for tensor in z]
         for direction in directions:
-            signs = torch.randint(2, (direction.shape[1],), generator=generator) * 2.0 - 1
+            signs = torch.randint(2, (direction.shape[1],), generator=generator, device="cpu") * 2.0 - 1
             direction[0, :, row, column] = signs.to(direction)
         _, (change,) = torch.autograd.functional.jvp(lambda *tensors: tuple(model.rear(tensors)), tuple(z), tuple(directions))
         squares.append((change[:, :height, :width] ** 2).mean(0))

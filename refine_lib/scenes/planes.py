@@ -208,7 +208,7 @@ def _pulses(t, fill, footprint):
 
     def integral(t):
         whole = torch.floor(t)
-        return whole * fill + torch.minimum(t - whole, torch.as_tensor(fill, dtype=t.dtype))
+        return whole * fill + torch.minimum(t - whole, torch.as_tensor(fill, dtype=t.dtype, device=t.device))
 
     return (integral(t + footprint / 2) - integral(t - footprint / 2)) / footprint
 

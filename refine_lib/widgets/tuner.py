@@ -42,7 +42,7 @@ class Tuner(Panel):
     def __init__(self, image: Tensor, mask: Tensor, model: SplitNetwork, *, show_error: bool = False, **settings):
         wanted = Settings(**settings)
         check_image_and_mask(image, mask)
-        check_model(model, image.dtype)
+        check_model(model, image.dtype, default=image.device)
         wanted.check()
         controls = Controls(lock := threading.RLock(), show_error)
         super().__init__(controls, controls.rows(), lock)
@@ -80,7 +80,7 @@ class Tuner(Panel):
     def set_picture(self, image: Tensor, mask: Tensor) -> None:
         """Begins anew with another picture, or another hole: arguments as above. A run that is going on is stopped."""
         check_image_and_mask(image, mask)
-        check_model(self._model, image.dtype)
+        check_model(self._model, image.dtype, default=image.device)
         with self._lock:
             self._begin(image, mask, self.settings, after=self._runner)
 
