@@ -477,7 +477,11 @@ def doubled(x):
             "unused",
             "another gradient than the whole one|is not seen to depend on it",
         ),
-        (lambda net, y: y + float(np.asarray(net.unused(y).detach()).mean()), "unused", r"reads a value .*\(__array__|\(numpy"),
+        (
+            lambda net, y: y + float(np.asarray(net.unused(y).detach()).mean()),
+            "unused",
+            r"reads a value .*\(__array__|\(numpy|can't convert",
+        ),
         (lambda net, y: y if 0.0 in net.unused(y) else y + 0, "unused", r"reads a value .*\(__contains__"),
     ],
 )
@@ -659,7 +663,7 @@ def through_numpy(net, y):
         (lambda net, y: y, "unused", "the cut before unused is none: the network never runs unused"),
         (lambda net, y: (y, net.unused(y))[0], "unused", "is none: what the network returns is not seen to depend on it"),
         (
-            lambda net, y: torch.ones(1, 6, *y.shape[-2:]).double(),
+            lambda net, y: torch.ones(1, 6, *y.shape[-2:], device=y.device).double(),
             "second",
             "the cut before second is none: no featuremap crosses it",
         ),

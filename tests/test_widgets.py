@@ -462,6 +462,7 @@ def test_the_time_left_follows_the_work(scene, tiny_single):
     assert left[0][1] is None and len(known) >= 18 and known[-1] < known[3] and tuner.runs[0].seconds_left is None
 
 
+@pytest.mark.cpu("memory of the twin is the process's")
 def test_fifty_runs_at_random_leave_no_thread_and_no_memory(tiny_single):
     scene = random_scenes(96, seed=4), stroke_masks(96, seed=4)
     tuner, dice = Tuner(*scene, tiny_single, **FAST), random.Random(0)
