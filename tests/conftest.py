@@ -91,3 +91,14 @@ def picture(height=48, width=48, batch=1, seed=0, dtype=torch.float64):
     mask = torch.zeros(batch, 1, height, width, dtype=dtype)
     mask[..., height // 4 : 3 * height // 4, width // 4 : 3 * width // 4] = 1
     return image, mask
+
+
+@pytest.fixture
+def processes(tmp_path, monkeypatch):
+    """Processes that are started know the pretended device, too."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        f"import sys\nsys.path.append({str(TESTS)!r})\nimport twin\ntwin.install()\n"
+    )
+    paths = filter(None, [str(tmp_path / "site"), str(ROOT), os.environ.get("PYTHONPATH")])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))

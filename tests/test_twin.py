@@ -1,6 +1,7 @@
 """What a second device would show, on a pretended one: mixes, waits, launches, types and memory that runs out."""
 
 import copy
+import json
 import warnings
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from refine_lib import LamaGenerator, load_network, multiscale_inpaint, split_network
 from refine_lib.fast.plans import ShortOfMemory
+from refine_lib.workshop import on_gpu
 
 pytestmark = pytest.mark.skipif(not hasattr(torch, "twin"), reason="torch must not have computed before: --device twin")
 
@@ -145,3 +147,16 @@ def test_launches_of_kernels_in_an_iteration(twins):
                 totals.append(sum(twin.seen.values()))
         found[speed] = (totals[1] - totals[0]) / 4  # two refined levels
     assert 200 < found["auto"] < found["exact"] < 1000, found
+
+
+def test_the_command_for_a_gpu_is_rehearsed(tmp_path, monkeypatch, processes):
+    """The benchmark's part of it: every row is written, and the table names the device and the versions."""
+    line = ["on_gpu", "-o", str(tmp_path / "found"), "--device", "twin", "--only", "benchmark", "--network", "mini-lama"]
+    monkeypatch.setattr("sys.argv", [*line, "--sizes", "64", "128", "--n-iters", "1"])
+    monkeypatch.setattr(on_gpu, "TRAINED", ("mini-lama", 128))
+    with pytest.raises(SystemExit):  # its code says whether a GPU's speed was reached
+        on_gpu.main()
+    table = (tmp_path / "found" / "table.md").read_text()
+    assert "mini-lama, 128 px: completes | yes" in table and f"twin, torch {torch.__version__.partition('+')[0]}" in table
+    rows = json.loads((tmp_path / "found" / "speed.json").read_text())["rows"]
+    assert [row["size"] for row in rows] == [128, 64, 128] and all(row["seconds"]["refine_lib"] > 0 for row in rows)
