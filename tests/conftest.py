@@ -102,3 +102,10 @@ def processes(tmp_path, monkeypatch):
     )
     paths = filter(None, [str(tmp_path / "site"), str(ROOT), os.environ.get("PYTHONPATH")])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+
+
+@pytest.fixture
+def on_the_cpu():
+    """What a test makes itself is on the CPU, whatever the default device is."""
+    with torch.device("cpu"):
+        yield

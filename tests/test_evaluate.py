@@ -48,11 +48,7 @@ METHODS = ("plain:mini-lama", "enlarged:mini-lama", "refined:mini-lama:n_iters=2
 # Measures
 
 
-@pytest.fixture(autouse=True)
-def on_the_cpu():
-    """What these tests make themselves is on the CPU, wherever networks compute."""
-    with torch.device("cpu"):
-        yield
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
 
 def test_the_frechet_distance_of_two_gaussians_is_the_closed_form():
@@ -430,7 +426,7 @@ def test_networks_are_loaded_once_and_not_on_the_clock(tmp_path, monkeypatch):
 
     def load(name, device, load=load_network):
         loaded.append(name)
-        time.sleep(0.5)
+        time.sleep(1.5)  # more than a fill takes on a busy machine
         return load("mini-lama", device)
 
     forget_networks()
@@ -439,7 +435,7 @@ def test_networks_are_loaded_once_and_not_on_the_clock(tmp_path, monkeypatch):
     table = evaluate("scenes:2", tmp_path, ["thick"], methods, **FAST)
     forget_networks()
     assert sorted(loaded) == ["one", "three", "two"]
-    assert all(value.value < 0.4 for (_, _, measure), value in table.values.items() if measure == "seconds")
+    assert all(value.value < 1.5 for (_, _, measure), value in table.values.items() if measure == "seconds")
 
 
 RESULT = ("picture", "kind", "method", "hole_share", "l1", "psnr", "ssim", "perceptual", "features", "error")

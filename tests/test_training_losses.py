@@ -11,12 +11,7 @@ from refine_lib.workshop.recipes import Recipe
 from refine_lib.workshop.sheets import random_holes
 from refine_lib.workshop.training import Training, optimizers_of
 
-
-@pytest.fixture(autouse=True)
-def on_the_cpu():
-    """What these tests make themselves is on the CPU, wherever networks compute."""
-    with torch.device("cpu"):
-        yield
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,10 @@ from refine_lib import LamaGenerator, load_network, multiscale_inpaint, split_ne
 from refine_lib.fast.plans import ShortOfMemory
 from refine_lib.workshop import on_gpu
 
-pytestmark = pytest.mark.skipif(not hasattr(torch, "twin"), reason="torch must not have computed before: --device twin")
-
-
-@pytest.fixture(autouse=True)
-def on_the_cpu():
-    """These tests say themselves what is on the twin."""
-    with torch.device("cpu"):
-        yield
+pytestmark = [
+    pytest.mark.usefixtures("on_the_cpu"),
+    pytest.mark.skipif(not hasattr(torch, "twin"), reason="torch must not have computed before: --device twin"),
+]
 
 
 @pytest.fixture(scope="module")
