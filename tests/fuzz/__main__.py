@@ -6,8 +6,10 @@ A case that fails, or that the process does not survive, stays in the folder as 
 import argparse
 import atexit
 import collections
+import contextlib
 import functools
 import importlib
+import io
 import itertools
 import pickle
 import random
@@ -37,7 +39,8 @@ def tried(kind, name, case, folder):
         return try_case(path) or "loaded or refused"
     module = importlib.import_module(f"fuzz.{kind}")
     if kind == "evaluation":
-        return module.try_case(*results(), *case, folder / "damaged").partition(":")[0][:40]
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            return module.try_case(*results(), *case, folder / "damaged").partition(":")[0][:40]
     outcome = module.try_case(name, *case) if kind == "networks" else module.try_case(*case, folder)
     return outcome if len(outcome) < 40 else "refused"
 
