@@ -22,7 +22,8 @@ from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from unicodedata import normalize
 
 from tqdm.auto import tqdm
 
@@ -31,7 +32,7 @@ from refine_lib.networks import load_network, settings_for
 from refine_lib.optimizers import OPTIMIZERS
 from refine_lib.photos.files import ENDINGS, FORMATS, LeftOut, check_output
 from refine_lib.photos.inpaint import check_request, inpaint_photo
-from refine_lib.photos.opened import printable_streams
+from refine_lib.photos.opened import Patient, printable_streams
 from refine_lib.photos.windows import WINDOWS
 from refine_lib.refine import NothingToRefine
 
@@ -102,7 +103,7 @@ def plan(photo: Path, mask: Path, output: Path, overwrite: bool = False) -> list
 
 
 def _plan_folder(folder, mask, output):
-    if output.exists() and not output.is_dir():
+    if os.path.lexists(output) and not output.is_dir():
         raise ValueError(f"OUT is the file {str(output)!r} and PHOTO a folder; expected a folder, which is made if need be")
     if output.resolve() in (folder.resolve(), mask.resolve()):
         raise ValueError(f"OUT is {str(output)!r}, the folder of the photos or masks; expected another one, so that they stay")
@@ -146,7 +147,8 @@ def _not_taken(photo):
 def _job(photo, masks, mask, output):
     """The job for a photo of a folder, with its own one of the masks, or with the one mask for all."""
     fault, names = _not_taken(photo), (photo.stem, f"{photo.stem}_mask")
-    found = [m for m in masks if m.stem in names] if mask.is_dir() else [mask]
+    same = {normalize("NFC", name) for name in names}  # of two ways to write an accent one system takes this, another that
+    found = [m for m in masks if normalize("NFC", m.stem) in same] if mask.is_dir() else [mask]
     if not fault and len(found) != 1:
         have = ", ".join(m.name for m in found) or "none"
         fault = f"expected one mask in {mask}, {names[0]}.* or {names[1]}.*; there is {have}"
@@ -202,19 +204,27 @@ def _fill(job, model, overwrite, progress, settings):
             warnings.simplefilter("ignore", LeftOut)
             photo = inpaint_photo(job.photo, job.mask, job.output, model, overwrite=overwrite, progress=progress, **settings)
     except (ArithmeticError, MemoryError, OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, FileExistsError) and job.is_done(overwrite):
+            return "there already", f"{job.output} came meanwhile"
         return "failed", (str(error).splitlines() or [type(error).__name__])[0]
     n = len(photo.windows)
     how = f"{photo.seconds:.1f} s" + f", {n} windows" * (n > 1) + f". {photo.message}" * bool(photo.message)
     return ("stopped" if photo.stopped else "filled"), f"wrote {photo.path}, {how}"
 
 
+def _path(word):
+    if not word:
+        raise argparse.ArgumentTypeError("it is empty; expected a path")
+    return Path(word)
+
+
 def _parser():
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m refine_lib", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
-    parser.add_argument("photo", type=Path, metavar="PHOTO", help="JPEG, PNG, TIFF or WebP, or a folder of them")
+    parser.add_argument("photo", type=_path, metavar="PHOTO", help="JPEG, PNG, TIFF or WebP, or a folder of them")
     one_for_all = "white where the hole is; for a folder a folder, or one for all"
-    parser.add_argument("mask", type=Path, metavar="MASK", help=one_for_all)
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT", required=True, help="a new file, or another folder")
+    parser.add_argument("mask", type=_path, metavar="MASK", help=one_for_all)
+    parser.add_argument("-o", "--output", type=_path, metavar="OUT", required=True, help="a new file, or another folder")
     parser.add_argument("--network", default=DEFAULTS["network"], help=f"a name, see below, or a file of weights{BY_DEFAULT}")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest there is)")
     parser.add_argument("--overwrite", action="store_true", help="make anew what is there already")
@@ -228,7 +238,11 @@ def _parser():
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code."""
-    printable_streams()
+    with printable_streams():
+        return _main(argv)
+
+
+def _main(argv):
     parser = _parser()
     args = parser.parse_args(argv)
     given = {name: getattr(args, name) for options in OPTIONS.values() for name, *_ in options}
@@ -238,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         jobs = plan(args.photo, args.mask, args.output, args.overwrite)
         model = load_network(args.network, args.device, progress=not args.quiet)
         if args.photo.is_dir():
-            args.output.mkdir(parents=True, exist_ok=True)
+            _make_folder(args.output)
     except ConnectionError as error:
         print(error, file=sys.stderr)
         return 1
@@ -250,15 +264,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(checked(jobs, args.overwrite), model, args.overwrite, args.quiet, **settings)
 
 
+def _make_folder(output):
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        told = f"OUT is {str(output)!r}, a folder that cannot be made ({error.strerror}); expected another place"
+        raise ValueError(told) from error
+
+
 @contextmanager
 def _without_libraries_words():
     """Keeps from the console what the libraries behind Pillow print on odd files: they write to the process's own stream."""
     sys.stderr.flush()
-    kept, nowhere, ours = os.dup(2), os.open(os.devnull, os.O_WRONLY), sys.stderr
+    try:
+        kept, ours = os.dup(2), getattr(sys.stderr, "stream", sys.stderr)
+    except OSError:  # it is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         with open(kept, "w", encoding=ours.encoding, errors="backslashreplace", closefd=False) as stream:
-            with redirect_stderr(stream) if ours is sys.__stderr__ else nullcontext():
+            with redirect_stderr(cast(Any, Patient(stream))) if ours is sys.__stderr__ else nullcontext():
                 yield
     finally:
         os.dup2(kept, 2)

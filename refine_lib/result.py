@@ -109,6 +109,10 @@ class Result:
     stopped: bool = False
     _make_plain: Callable[[], torch.Tensor] | None = field(default=None, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: the plain pass is made, since how it is made stays in this process."""
+        return {**vars(self), "plain": self.plain, "_make_plain": None}
+
     @cached_property
     def plain(self) -> torch.Tensor:
         assert self._make_plain is not None
@@ -236,7 +240,11 @@ class Recorder:
             self._shown = now
         self._bar.update(self._pixels[self.level])
         answer = None if self.callback is None else self.callback(self.steps[-1])
-        self.stopped = answer is not None and not answer
+        try:
+            self.stopped = answer is not None and not answer
+        except (RuntimeError, ValueError) as error:
+            told = f"callback returned a {type(answer).__name__}, which is neither true nor false"
+            raise TypeError(f"{told}; expected None, True or False") from error
         pictures.clear()
         self._last = time.perf_counter()
 

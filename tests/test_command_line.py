@@ -1,6 +1,7 @@
 """``python -m refine_lib``: one photo, a folder of photos, what goes wrong on the way, and going on after an interruption."""
 
 import os
+import shlex
 import subprocess
 import sys
 
@@ -222,6 +223,9 @@ WRONG = {
     "threshold": ("photos masks -o out --threshold 2", "threshold is 2.0; expected a share of white between 0 and 1"),
     "lr": ("photos masks -o out --lr 0", "lr is 0.0; expected a learning rate above 0"),
     "windows": ("photos masks -o out --windows some", "invalid choice: 'some'"),
+    "nothing": (" masks -o out", "argument PHOTO: it is empty; expected a path"),
+    "a link to nothing": ("photos masks -o dangling", "OUT is the file 'dangling' and PHOTO a folder"),
+    "no place": ("photos masks -o /proc/out", "OUT is '/proc/out', a folder that cannot be made (No such file or directory)"),
     "no output": ("photos masks", "the following arguments are required: -o/--output"),
 }
 
@@ -232,9 +236,10 @@ def test_wrong_arguments_are_named_before_the_network_is_loaded(folders, small_n
     arguments, words = WRONG[case]
     (photos.parent / "empty").mkdir()
     monkeypatch.chdir(photos.parent)
+    (photos.parent / "dangling").symlink_to("nothing")
     before = sorted(photos.parent.rglob("*"))
-    assert run(*arguments.split()) == 2
-    assert words in capsys.readouterr().err and not small_network
+    assert run(*arguments.split(" ")) == 2
+    assert words in capsys.readouterr().err and (not small_network or case == "no place")
     assert sorted(photos.parent.rglob("*")) == before
 
 
@@ -281,6 +286,34 @@ def test_names_that_the_console_cannot_print_stop_nothing(folders, tmp_path):
     done = subprocess.run(line, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"})
     assert done.returncode == 0, done.stderr
     assert len(list(out.iterdir())) == 3 and b"b_\\u7167\\u7247.png: wrote" in done.stdout
+
+
+@pytest.mark.parametrize("streams", [">/dev/full", "2>/dev/full", ">&- 2>&- <&-", "2>&- --quiet", "| head -c 1 >/dev/null"])
+def test_a_console_that_takes_nothing_stops_nothing(folders, streams):
+    photos, masks, out = folders
+    words = shlex.join(map(str, [sys.executable, "-m", "refine_lib", photos, masks, "-o", out, *FAST]))
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", f"{words} {streams}"], capture_output=True, text=True)
+    assert done.returncode == 0 and len(list(out.iterdir())) == 3, done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+def test_an_accent_may_be_written_in_two_ways(folders, small_network):
+    photos, masks, out = folders
+    (photos / "chelsea.PNG").rename(photos / "u\u0308.png")
+    (masks / "chelsea_mask.png").rename(masks / "\u00fc_mask.png")
+    assert run(photos, masks, "-o", out) == 0 and len(list(out.iterdir())) == 3
+
+
+def test_a_result_that_came_meanwhile_is_there_already(folders, small_network, monkeypatch, capsys):
+    photos, masks, out = folders
+
+    def slow(photo, mask, output, *args, work=command.inpaint_photo, **settings):
+        Image.fromarray(PHOTOS["coffee"]).save(output)  # another command is faster
+        return work(photo, mask, output, *args, **settings)
+
+    monkeypatch.setattr(command, "inpaint_photo", slow)
+    assert run(photos, masks, "-o", out) == 0
+    assert capsys.readouterr().out.count("came meanwhile") == 3
 
 
 def test_extreme_numbers_are_named_or_cut(folders, tmp_path, small_network, capsys):

@@ -1,5 +1,9 @@
 """The loop: its properties, what it reports, how it is stopped."""
 
+import copy
+import pickle
+
+import numpy as np
 import pytest
 import torch
 from conftest import picture
@@ -129,6 +133,20 @@ def test_the_keyboard_stops_the_run_and_keeps_the_picture(tiny):
     result = multiscale_inpaint(image, mask, Impatient(), **FAST)
     assert result.stopped and len(result.steps) == 4
     assert result.image.shape == image.shape and not torch.equal(result.image, image)
+
+
+def test_a_callback_that_returns_neither_true_nor_false_is_named(tiny):
+    for answer in (torch.ones(2), np.zeros(3)):
+        with pytest.raises(TypeError, match="callback returned a .*, which is neither true nor false; expected None, True or"):
+            multiscale_inpaint(*picture(64, 64), tiny, callback=lambda step, answer=answer: answer, **FAST)
+
+
+def test_a_result_can_be_pickled_and_copied(tiny):
+    image, mask = picture(64, 64)
+    result = multiscale_inpaint(image, mask, tiny, **FAST)
+    for other in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
+        assert torch.equal(other.image, result.image) and other.losses == result.losses
+        assert torch.equal(other.plain, result.plain) and torch.equal(other.enlarged, result.enlarged)
 
 
 def test_a_callback_that_returns_nothing_or_true_does_not_stop(tiny):

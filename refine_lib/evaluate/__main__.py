@@ -18,7 +18,11 @@ picture of the pyramid. folder takes results made elsewhere in PATH/KIND/NAME.pn
 
 def main(words: Sequence[str] | None = None) -> None:
     """Runs the command with the words after its name; without any, with those of the process."""
-    printable_streams()
+    with printable_streams():
+        _main(words)
+
+
+def _main(words):
     parser = argparse.ArgumentParser("refine_lib.evaluate", description="The paper's Table 1 on any pictures.", epilog=EPILOG)
     add = parser.add_argument
     add("images", nargs="+", help="a folder, files, or scenes:64 for 64 drawn scenes")

@@ -5,8 +5,8 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from typing import IO, TypeAlias
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
+from typing import IO, Any, TypeAlias, cast
 
 from PIL import Image
 
@@ -70,8 +70,40 @@ def tags_of(file: Image.Image) -> Image.Exif:
         return file.getexif()
 
 
-def printable_streams() -> None:
-    """Lets a command print any name. A letter that the console does not have is printed as its number, as in ``\\xe9``."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+class Patient:
+    """A stream of the console that may be closed, or full: what it does not take is dropped, and the work goes on."""
+
+    def __init__(self, stream: Any):
+        self.stream = stream if stream is not None else open(os.devnull, "w")
+
+    def write(self, text: str) -> int:
+        return self._tried(lambda: self.stream.write(text)) or len(text)
+
+    def flush(self) -> None:
+        self._tried(lambda: self.stream.flush())
+
+    def _tried(self, do):
+        try:
+            return do()
+        except (OSError, ValueError):  # the second where it is closed
+            with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), self.stream.fileno())  # where Python, too, writes at the process's end
+            self.stream = open(os.devnull, "w")
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def printable_streams() -> Iterator[None]:
+    """Lets a command print any name to any console: a letter that it does not have as its number, as in ``\\xe9``."""
+    streams = Patient(sys.stdout), Patient(sys.stderr)
+    for stream in streams:
+        if isinstance(stream.stream, io.TextIOWrapper):
+            stream.stream.reconfigure(errors="backslashreplace")
+    with redirect_stdout(cast(Any, streams[0])), redirect_stderr(cast(Any, streams[1])):
+        try:
+            yield
+        finally:
+            for stream in streams:
+                stream.flush()
