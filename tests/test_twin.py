@@ -153,6 +153,7 @@ def test_the_command_for_a_gpu_is_rehearsed(tmp_path, monkeypatch, processes):
     with pytest.raises(SystemExit):  # its code says whether a GPU's speed was reached
         on_gpu.main()
     table = (tmp_path / "found" / "table.md").read_text()
-    assert "mini-lama, 128 px: completes | yes" in table and f"twin, torch {torch.__version__.partition('+')[0]}" in table
+    version = torch.__version__.partition("+")[0]
+    assert "mini-lama, 128 px: completes | yes" in table and f"twin, torch {version}, TF32 in convolutions" in table
     rows = json.loads((tmp_path / "found" / "speed.json").read_text())["rows"]
     assert [row["size"] for row in rows] == [128, 64, 128] and all(row["seconds"]["refine_lib"] > 0 for row in rows)

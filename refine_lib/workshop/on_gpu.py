@@ -13,6 +13,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from tqdm.auto import tqdm
 
 from refine_lib.device import describe, pick_device
@@ -85,6 +86,12 @@ def table_of(findings):
     lines = [[line.what, line.wanted, line.found, marks[line.met]] for line in findings]
     lines = [" | ".join(cell.replace("|", "/") for cell in line) for line in lines]
     return "\n".join(["| what | wanted | found | met |", "|---|---|---|---|", *(f"| {line} |" for line in lines)])
+
+
+def tf32():
+    """Where a GPU may compute float32 in the 19 bits of TF32, in words."""
+    places = {"convolutions": torch.backends.cudnn.allow_tf32, "products": torch.backends.cuda.matmul.allow_tf32}
+    return f"TF32 in {' and '.join(name for name, on in places.items() if on) or 'nothing'}"
 
 
 def run_tests(folder):
@@ -184,7 +191,7 @@ def main():
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         parser.error(str(error))
     args.results.mkdir(parents=True)
-    table = Table(args.results / "table.md", f"{args.network}, {args.n_iters} updates a level, {describe(device)}")
+    table = Table(args.results / "table.md", f"{args.network}, {args.n_iters} updates a level, {describe(device)}, {tf32()}")
 
     if args.only in (None, "tests"):
         table.add("GPU tests", lambda: [run_tests(args.results)])
