@@ -13,10 +13,14 @@ networks:
   mini-lama   a toy that comes along, to try a command with: it has seen nothing but drawn scenes.
 """
 
+import sys
+
+if __name__ == "__main__":  # Ctrl-C is no error while all that follows is loaded, which takes a second or two
+    sys.excepthook = lambda kind, *more: None if kind is KeyboardInterrupt else sys.__excepthook__(kind, *more)
+
 import argparse
 import inspect
 import os
-import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr

@@ -2,8 +2,10 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -196,6 +198,17 @@ def test_an_interruption_before_the_work_is_no_error(folders, monkeypatch):
     photos, masks, out = folders
     monkeypatch.setattr(command, "load_network", interrupted)
     assert run(photos, masks, "-o", out) == 130 and not out.exists()
+
+
+@pytest.mark.parametrize("after", [0.2, 0.6, 1.2])
+def test_an_interruption_while_it_is_loaded_is_no_error(folders, after):
+    photos, masks, out = folders
+    line = [sys.executable, "-m", "refine_lib", photos, masks, "-o", out, *FAST]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(after)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in said
 
 
 OF_THE_WORK = "a photo or a mask of the work; expected another name"
