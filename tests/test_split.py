@@ -247,6 +247,14 @@ def scripted(network):
         return torch.jit.script(network)
 
 
+def test_a_multiple_whose_padding_hides_that_the_picture_shrinks_is_not_advised():
+    shrinking = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 5))
+    with pytest.raises(ValueError, match=r"into float32 \(1, 3, 46, 62\); expected the same shape and dtype$"):
+        split_network(shrinking, at=2, multiple=2)
+    with pytest.raises(ValueError, match="expected the same shape and dtype"):
+        split_network(shrinking, at=2, multiple=8)
+
+
 @pytest.mark.parametrize("case", NO_FIT)
 def test_a_network_that_does_not_fit_is_told_why(case):
     if case in ("meta", "lazy") and torch.get_default_device().type == "twin":

@@ -238,7 +238,7 @@ def check_output(path: str | os.PathLike, overwrite: bool = False, sources: Iter
     if any(path.exists() and path.samefile(name) for name in names):
         raise FileExistsError(f"{what}, which is a photo or a mask of the work; expected another name, so that it stays")
     if os.path.lexists(path) and not (overwrite and path.is_file()):
-        raise FileExistsError(f"{what}, which is there already; expected a new name, or to overwrite it, a file")
+        raise FileExistsError(f"{what}, which is there already; expected a new name, or to overwrite it")
     try:
         with tempfile.TemporaryFile(dir=path.parent), suppress(FileNotFoundError):
             os.lstat(path.with_name(f"{path.stem}.stopped999{path.suffix}"))
