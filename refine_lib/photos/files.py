@@ -234,8 +234,7 @@ def check_output(path: str | os.PathLike, overwrite: bool = False, sources: Iter
         raise ValueError(f"{what}; expected a name that ends in one of {', '.join(ENDINGS)}")
     if not os.path.isdir(path.parent):
         raise FileNotFoundError(f"{what}, whose folder is not there; expected one that is")
-    names = [name for name in map(name_of, sources) if os.path.isfile(name)]
-    if any(path.exists() and path.samefile(name) for name in names):
+    if os.path.exists(path) and any(os.path.isfile(name) and path.samefile(name) for name in map(name_of, sources)):
         raise FileExistsError(f"{what}, which is a photo or a mask of the work; expected another name, so that it stays")
     if os.path.lexists(path) and not (overwrite and path.is_file()):
         raise FileExistsError(f"{what}, which is there already; expected a new name, or to overwrite it")
