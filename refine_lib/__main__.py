@@ -23,7 +23,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Sequence
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -125,15 +125,24 @@ def _plan_folder(folder, mask, output):
 
 def checked(jobs: list[Job], overwrite: bool) -> list[Job]:
     """The jobs, each with a fault where its result cannot be written, or would replace a photo or a mask of any of them."""
-    sources = [source for job in jobs for source in (job.photo, job.mask) if source]
+    sources = {_identity(source): source for job in jobs for source in (job.photo, job.mask) if source}
     return [replace(j, fault=j.fault or _unwritable(j, overwrite, sources)) for j in jobs]
+
+
+def _identity(path):
+    """What a file is known by, whatever name or link leads to it. None where there is no file."""
+    with suppress(OSError, ValueError):
+        found = os.stat(path)
+        return found.st_dev, found.st_ino
+    return None
 
 
 def _unwritable(job, overwrite, sources):
     """Why a job's result cannot be written, in words. They are empty where it can, or where it is there and stays."""
     try:
         if not job.is_done(overwrite):
-            check_output(job.output, overwrite, sources)
+            same = sources.get(_identity(job.output))  # one alone: to compare all with all takes minutes in a large folder
+            check_output(job.output, overwrite, [same] if same else [])
     except (OSError, ValueError) as error:
         return str(error)
     return ""
@@ -170,12 +179,12 @@ def run(jobs: list[Job], model: Any, overwrite: bool, quiet: bool, **settings: A
     Returns:
         The exit code.
     """
-    done: list[Path] = []
+    done: set[tuple[int, int] | None] = set()
     counts = {"filled": 0, "there already": 0, "failed": 0, "stopped": 0}
     with tqdm(total=len(jobs), desc="photos", unit="photo", disable=quiet or len(jobs) == 1) as bar:
         for job in jobs:
             try:
-                if job.output.exists() and any(map(job.output.samefile, done)):  # where names differ by their case alone
+                if job.output.exists() and _identity(job.output) in done:  # where names differ by their case alone
                     what, words = "failed", f"output is {str(job.output)!r}, which is another photo's result; rename one photo"
                 else:
                     what, words = _fill(job, model, overwrite, not quiet, settings)
@@ -186,7 +195,7 @@ def run(jobs: list[Job], model: Any, overwrite: bool, quiet: bool, **settings: A
                 tqdm.write(f"{job.photo.name}: {words}", file=sys.stderr if what == "failed" else sys.stdout)
             if what == "stopped":
                 break
-            done += [job.output] if what == "filled" else []
+            done |= {_identity(job.output)} if what == "filled" else set()
             bar.update()
     stopped = counts.pop("stopped")
     if not quiet and len(jobs) > 1:

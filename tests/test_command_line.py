@@ -191,6 +191,24 @@ def test_an_interrupted_folder_keeps_what_it_has_and_can_go_on(folders, small_ne
     assert {"chelsea.PNG", "coffee.tif"} < {p.name for p in out.iterdir()}
 
 
+def test_a_large_folder_that_is_made_anew_is_checked_in_time(tmp_path):
+    """Each result with each photo would be 800 times 801 files: a quarter of a minute."""
+    jobs = [command.Job(tmp_path / f"{i}.png", tmp_path / "mask.png", tmp_path / f"out{i}.png") for i in range(800)]
+    for job in jobs:
+        job.photo.touch()
+        job.output.touch()
+    started = time.perf_counter()
+    assert not any(job.fault for job in command.checked(jobs, overwrite=True))
+    assert time.perf_counter() - started < 5
+
+
+def test_a_photo_is_not_its_own_mask(folders, tmp_path, small_network, capsys):
+    photo = folders[0] / "chelsea.PNG"
+    (tmp_path / "link.png").symlink_to(photo)
+    assert run(photo, tmp_path / "link.png", "-o", tmp_path / "out.png") == 1
+    assert "link.png, the photo itself; expected another picture" in capsys.readouterr().err
+
+
 def test_an_interruption_before_the_work_is_no_error(folders, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -201,9 +219,11 @@ def test_an_interruption_before_the_work_is_no_error(folders, monkeypatch):
 
 
 @pytest.mark.parametrize("after", [0.2, 0.6, 1.2])
-def test_an_interruption_while_it_is_loaded_is_no_error(folders, after):
+@pytest.mark.parametrize("module", ["refine_lib", "refine_lib.evaluate"])
+def test_an_interruption_while_it_is_loaded_is_no_error(folders, module, after):
     photos, masks, out = folders
-    line = [sys.executable, "-m", "refine_lib", photos, masks, "-o", out, *FAST]
+    words = [photos, masks, "-o", out, *FAST] if module == "refine_lib" else ["scenes:64", "-o", out]
+    line = [sys.executable, "-m", module, *words]
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(after)
     process.send_signal(signal.SIGINT)

@@ -277,6 +277,7 @@ WRONG = {
     ),
     "photo": ({"photo": "cat.jpg"}, "photo is 'cat.jpg'; expected the path of a picture"),
     "mask": ({"mask": "cat.jpg"}, "mask is 'cat.jpg'; expected the path of a picture, white where the hole is"),
+    "the photo as its own mask": ({"photo": MASK}, "mask is the file, the photo itself; expected another picture, white where"),
     "transparency": ({"photo": in_mode("RGBA"), "output": "a.jpg"}, "the file has transparency, which JPEG does not hold"),
     "16 bits": ({"photo": in_mode("I;16"), "output": "a.webp"}, "the file has 16 bits a channel, which WEBP does not hold"),
 }

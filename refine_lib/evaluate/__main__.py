@@ -1,5 +1,10 @@
 """The command line: ``python -m refine_lib.evaluate IMAGES -o RESULTS``."""
 
+import sys
+
+if __name__ == "__main__":  # Ctrl-C is no error while all that follows is loaded, which takes a second or two
+    sys.excepthook = lambda kind, *more: None if kind is KeyboardInterrupt else sys.__excepthook__(kind, *more)
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

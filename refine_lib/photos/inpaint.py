@@ -26,7 +26,7 @@ from refine_lib.networks import load_network, settings_for
 from refine_lib.networks.probe import check_model, device_of
 from refine_lib.optimizers import OPTIMIZERS
 from refine_lib.photos.files import LeftOut, Photo, check_holds, check_output, read_hole, read_photo, write_photo
-from refine_lib.photos.opened import Source
+from refine_lib.photos.opened import Source, name_of
 from refine_lib.photos.pixels import to_image, to_pixels
 from refine_lib.photos.windows import WINDOWS, Window, plan_windows
 from refine_lib.pyramid import level_sizes
@@ -168,6 +168,7 @@ def inpaint_photo(
             raise ValueError(f"device is {device!r} and network is a split network; expected None: it stays where it is")
     if output is not None:
         check_output(output, overwrite, (photo, mask))
+    _check_two(photo, mask)
     given, hole = read_photo(photo), read_hole(mask, threshold)
     _check_size(hole, given)
     if output is not None:
@@ -305,6 +306,12 @@ def _show(bar, where, sizes, callback, step):
         bar.set_postfix_str(where + step.in_short)
     bar.update(height * width)
     return None if callback is None else callback(step)
+
+
+def _check_two(photo, mask):
+    are_files = all(isinstance(source, (str, os.PathLike)) and os.path.isfile(source) for source in (photo, mask))
+    if photo is mask or are_files and os.path.samefile(photo, mask):
+        raise ValueError(f"mask is {name_of(mask)}, the photo itself; expected another picture, white where the hole is")
 
 
 def _check_size(hole, photo):
