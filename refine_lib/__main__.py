@@ -21,34 +21,20 @@ if __name__ == "__main__":  # Ctrl-C is no error while all that follows is loade
 import argparse
 import inspect
 import os
-import warnings
 from collections.abc import Sequence
-from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Any, cast
-from unicodedata import normalize
-
-from tqdm.auto import tqdm
 
 from refine_lib.checks import LOSSES, SPEEDS
 from refine_lib.networks import load_network, settings_for
 from refine_lib.optimizers import OPTIMIZERS
-from refine_lib.photos.files import ENDINGS, FORMATS, LeftOut, check_output
 from refine_lib.photos.inpaint import check_request, inpaint_photo
+from refine_lib.photos.jobs import INTERRUPTED, checked, plan, run
 from refine_lib.photos.opened import Patient, printable_streams
 from refine_lib.photos.windows import WINDOWS
-from refine_lib.refine import NothingToRefine
-
-MASK_ENDINGS = tuple(suffix for format in FORMATS for suffix in format.suffixes)
-# Endings of pictures that are reported and not passed over.
-NOT_TAKEN = ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jxl .mpo .pbm .pgm .pnm .ppm .psb .psd .svg .tga".split()
-RAW = ".3fr .arw .cr2 .cr3 .dng .erf .iiq .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f".split()
-INTERRUPTED = 130  # the exit code that shells know for Ctrl-C
 
 ABOUT, _, EXAMPLES = (__doc__ or "").partition("\n\n")  # of the help
-
-
 BY_DEFAULT = " (default: %(default)s)"
 DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(inpaint_photo).parameters.items()}
 # The options that are settings of inpaint_photo, by group: the setting, how argparse reads it, and the help.
@@ -73,156 +59,6 @@ OPTIONS = {
         ("speed", {"choices": SPEEDS}, f"exact: the network as it is{BY_DEFAULT}"),
     ),
 }
-
-
-@dataclass(frozen=True)
-class Job:
-    """A photo to be filled. ``fault`` is what is wrong with it already, in words, or else empty."""
-
-    photo: Path
-    mask: Path | None
-    output: Path
-    fault: str = ""
-
-    def is_done(self, overwrite: bool) -> bool:
-        """Whether its result is there and stays."""
-        return self.output.exists() and not overwrite
-
-
-def plan(photo: Path, mask: Path, output: Path, overwrite: bool = False) -> list[Job]:
-    """The jobs for a photo, or for each photo in a folder, by name.
-
-    Raises:
-        OSError, ValueError: where the paths do not go together.
-    """
-    for name, path in (("PHOTO", photo), ("MASK", mask)):
-        if not path.exists():
-            raise FileNotFoundError(f"{name} is {str(path)!r}, which is not there; expected a picture or a folder")
-    if photo.is_dir():
-        return _plan_folder(photo, mask, output)
-    if mask.is_dir():
-        raise ValueError(f"MASK is the folder {str(mask)!r} and PHOTO one photo; expected one mask")
-    check_output(output, overwrite, (photo, mask))
-    return [Job(photo, mask, output)]
-
-
-def _plan_folder(folder, mask, output):
-    if os.path.lexists(output) and not output.is_dir():
-        raise ValueError(f"OUT is the file {str(output)!r} and PHOTO a folder; expected a folder, which is made if need be")
-    if output.resolve() in (folder.resolve(), mask.resolve()):
-        raise ValueError(f"OUT is {str(output)!r}, the folder of the photos or masks; expected another one, so that they stay")
-    photos = [p for p in _pictures(folder, (*ENDINGS, *NOT_TAKEN, *RAW)) if p.resolve() != mask.resolve()]
-    taken = {p.stem for p in photos if not _not_taken(p)}
-    photos = [p for p in photos if not _not_taken(p) or p.stem not in taken]  # a raw file beside its JPEG is passed over
-    masks = _pictures(mask, MASK_ENDINGS) if mask.is_dir() else []
-    if mask.resolve() == folder.resolve():
-        masks = [m for m in masks if m.stem.endswith("_mask")]
-        photos = [p for p in photos if p not in masks]
-    if all(_not_taken(p) for p in photos):
-        raise ValueError(f"PHOTO is {str(folder)!r}, which holds no photo; expected files that end in {', '.join(ENDINGS)}")
-    return [_job(p, masks, mask, output / p.name) for p in photos]
-
-
-def checked(jobs: list[Job], overwrite: bool) -> list[Job]:
-    """The jobs, each with a fault where its result cannot be written, or would replace a photo or a mask of any of them."""
-    sources = {_identity(source): source for job in jobs for source in (job.photo, job.mask) if source}
-    return [replace(j, fault=j.fault or _unwritable(j, overwrite, sources)) for j in jobs]
-
-
-def _identity(path):
-    """What a file is known by, whatever name or link leads to it. None where there is no file."""
-    with suppress(OSError, ValueError):
-        found = os.stat(path)
-        return found.st_dev, found.st_ino
-    return None
-
-
-def _unwritable(job, overwrite, sources):
-    """Why a job's result cannot be written, in words. They are empty where it can, or where it is there and stays."""
-    try:
-        if not job.is_done(overwrite):
-            same = sources.get(_identity(job.output))  # one alone: to compare all with all takes minutes in a large folder
-            check_output(job.output, overwrite, [same] if same else [])
-    except (OSError, ValueError) as error:
-        return str(error)
-    return ""
-
-
-def _not_taken(photo):
-    """Why a picture is not taken, by its ending, in words. They are empty where it is taken."""
-    ending = photo.suffix.lower()
-    if ending in ENDINGS:
-        return ""
-    first = "develop it" if ending in RAW else "save a copy as one of these"
-    return f"is a picture that ends in {ending}; expected {', '.join(ENDINGS)}: {first} first"
-
-
-def _job(photo, masks, mask, output):
-    """The job for a photo of a folder, with its own one of the masks, or with the one mask for all."""
-    fault, names = _not_taken(photo), (photo.stem, f"{photo.stem}_mask")
-    same = {normalize("NFC", name) for name in names}  # of two ways to write an accent one system takes this, another that
-    found = [m for m in masks if normalize("NFC", m.stem) in same] if mask.is_dir() else [mask]
-    if not fault and len(found) != 1:
-        have = ", ".join(m.name for m in found) or "none"
-        fault = f"expected one mask in {mask}, {names[0]}.* or {names[1]}.*; there is {have}"
-    return Job(photo, None if fault else found[0], output, fault)
-
-
-def _pictures(folder, endings):
-    """The files of a folder with such an ending, sorted by name, without hidden ones."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in endings and p.is_file() and not p.name.startswith("."))
-
-
-def run(jobs: list[Job], model: Any, overwrite: bool, quiet: bool, **settings: Any) -> int:
-    """Fills the photos, one after the other, and says what became of each. What cannot be filled does not stop the others.
-
-    Returns:
-        The exit code.
-    """
-    done: set[tuple[int, int] | None] = set()
-    counts = {"filled": 0, "there already": 0, "failed": 0, "stopped": 0}
-    with tqdm(total=len(jobs), desc="photos", unit="photo", disable=quiet or len(jobs) == 1) as bar:
-        for job in jobs:
-            try:
-                if job.output.exists() and _identity(job.output) in done:  # where names differ by their case alone
-                    what, words = "failed", f"output is {str(job.output)!r}, which is another photo's result; rename one photo"
-                else:
-                    what, words = _fill(job, model, overwrite, not quiet, settings)
-            except KeyboardInterrupt:
-                what, words = "stopped", "interrupted before there was anything to keep"
-            counts[what] += 1
-            if what == "failed" or not quiet:
-                tqdm.write(f"{job.photo.name}: {words}", file=sys.stderr if what == "failed" else sys.stdout)
-            if what == "stopped":
-                break
-            done |= {_identity(job.output)} if what == "filled" else set()
-            bar.update()
-    stopped = counts.pop("stopped")
-    if not quiet and len(jobs) > 1:
-        print(", ".join(f"{count} {what}" for what, count in counts.items()))
-    if stopped and len(jobs) > 1:
-        print("Interrupted. The same command goes on where it was: what is there already is passed over.", file=sys.stderr)
-    return INTERRUPTED if stopped else min(counts["failed"], 1)
-
-
-def _fill(job, model, overwrite, progress, settings):
-    """Fills a photo. Returns what became of it, as a key of ``counts`` in ``run``, and as a sentence."""
-    if job.fault:
-        return "failed", job.fault
-    if job.is_done(overwrite):
-        return "there already", f"{job.output} is there already"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NothingToRefine)  # the message says it, too
-            warnings.simplefilter("ignore", LeftOut)
-            photo = inpaint_photo(job.photo, job.mask, job.output, model, overwrite=overwrite, progress=progress, **settings)
-    except (ArithmeticError, MemoryError, OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, FileExistsError) and job.is_done(overwrite):
-            return "there already", f"{job.output} came meanwhile"
-        return "failed", (str(error).splitlines() or [type(error).__name__])[0]
-    n = len(photo.windows)
-    how = f"{photo.seconds:.1f} s" + f", {n} windows" * (n > 1) + f". {photo.message}" * bool(photo.message)
-    return ("stopped" if photo.stopped else "filled"), f"wrote {photo.path}, {how}"
 
 
 def _path(word):

@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -37,6 +38,8 @@ def pytest_configure(config):
         if not twin.CAN_BE_INSTALLED:
             pytest.exit(twin.WHY_NOT, returncode=0)
         twin.install()
+        hypothesis.settings.register_profile("twin", max_examples=20)  # what a device shows it shows in a few
+        hypothesis.settings.load_profile("twin")
     if device:
         os.environ["REFINE_DEVICE"] = device  # for networks, and what else chooses a device
         torch.set_default_device(device)  # for tensors

@@ -13,8 +13,8 @@ from PIL import Image
 from skimage import data
 
 from refine_lib import __main__ as command
-from refine_lib.photos import inpaint
-from refine_lib.photos.files import ENDINGS
+from refine_lib.photos import inpaint, jobs
+from refine_lib.photos.formats import ENDINGS
 
 HOLE = np.zeros((96, 128), np.uint8)
 HOLE[30:60, 40:80] = 255
@@ -193,12 +193,12 @@ def test_an_interrupted_folder_keeps_what_it_has_and_can_go_on(folders, small_ne
 
 def test_a_large_folder_that_is_made_anew_is_checked_in_time(tmp_path):
     """Each result with each photo would be 800 times 801 files: a quarter of a minute."""
-    jobs = [command.Job(tmp_path / f"{i}.png", tmp_path / "mask.png", tmp_path / f"out{i}.png") for i in range(800)]
-    for job in jobs:
+    todo = [jobs.Job(tmp_path / f"{i}.png", tmp_path / "mask.png", tmp_path / f"out{i}.png") for i in range(800)]
+    for job in todo:
         job.photo.touch()
         job.output.touch()
     started = time.perf_counter()
-    assert not any(job.fault for job in command.checked(jobs, overwrite=True))
+    assert not any(job.fault for job in jobs.checked(todo, overwrite=True))
     assert time.perf_counter() - started < 5
 
 
@@ -340,11 +340,11 @@ def test_an_accent_may_be_written_in_two_ways(folders, small_network):
 def test_a_result_that_came_meanwhile_is_there_already(folders, small_network, monkeypatch, capsys):
     photos, masks, out = folders
 
-    def slow(photo, mask, output, *args, work=command.inpaint_photo, **settings):
+    def slow(photo, mask, output, *args, work=jobs.inpaint_photo, **settings):
         Image.fromarray(PHOTOS["coffee"]).save(output)  # another command is faster
         return work(photo, mask, output, *args, **settings)
 
-    monkeypatch.setattr(command, "inpaint_photo", slow)
+    monkeypatch.setattr(jobs, "inpaint_photo", slow)
     assert run(photos, masks, "-o", out) == 0
     assert capsys.readouterr().out.count("came meanwhile") == 3
 

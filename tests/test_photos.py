@@ -16,16 +16,9 @@ from skimage import data
 
 from refine_lib import random_scenes, stroke_masks
 from refine_lib.photos.exif import upright
-from refine_lib.photos.files import (
-    ENDINGS,
-    FORMATS,
-    check_holds,
-    check_output,
-    read_hole,
-    read_photo,
-    without_pictures,
-    write_photo,
-)
+from refine_lib.photos.files import check_holds, check_output, read_photo, without_pictures, write_photo
+from refine_lib.photos.formats import ENDINGS, FORMATS
+from refine_lib.photos.holes import read_hole
 from refine_lib.photos.pixels import BUILT_IN, load_mask, load_photo, save_photo, to_image, to_pixels
 from refine_lib.whole import whole_file
 

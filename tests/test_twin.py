@@ -8,6 +8,7 @@ import pytest
 import torch
 import twin
 from conftest import picture
+from launches import launches
 from torch import nn
 
 from refine_lib import LamaGenerator, load_network, multiscale_inpaint, split_network
@@ -132,17 +133,10 @@ def test_what_reaches_each_kernel_under_mixed_speed(twins):
     assert n_narrow > 20 * n_wide, (n_narrow, n_wide)  # the check of the gradient is in the network's own numbers
 
 
-def test_launches_of_kernels_in_an_iteration(twins):
+def test_launches_of_kernels_in_an_iteration():
     """What is launched in each is what a graph of them would save. Fused layers launch fewer than the network as it is."""
-    found = {}
-    for speed in ("exact", "auto"):
-        totals = []
-        for n_iters in (1, 3):
-            with twin.counted():
-                multiscale_inpaint(IMAGE.to("twin"), MASK.to("twin"), twins, **SETTINGS | {"speed": speed, "n_iters": n_iters})
-                totals.append(sum(twin.seen.values()))
-        found[speed] = (totals[1] - totals[0]) / 4  # two refined levels
-    assert 200 < found["auto"] < found["exact"] < 1000, found
+    found = {name: calls.total() for name, calls in launches("mini-lama", 128).items()}
+    assert 200 < found["refine_lib"] < found["exact"] < 1000, found
 
 
 def test_the_command_for_a_gpu_is_rehearsed(tmp_path, monkeypatch, processes):

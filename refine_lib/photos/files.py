@@ -3,7 +3,7 @@
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -11,17 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, JpegImagePlugin
+from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
 from refine_lib.checks import SMALLEST_SIDE, in_short
 from refine_lib.photos import exif, png
+from refine_lib.photos.formats import DEEP, ENDINGS, FORMATS, PHOTO_FORMATS, PLAIN, check_single
 from refine_lib.photos.opened import Source, Unfit, name_of, opened, tags_of
 from refine_lib.whole import whole_file
-
-# Pillow's modes: what a photo's becomes where nothing in it is transparent, and those of 16-bit gray.
-PLAIN = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB"}
-DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
 
 # What XMP data show a photo in: a list of small copies, which can be cut out, and others, with which the data are dropped.
 THUMBNAILS = re.compile(rb"<((?:[\w.-]+:)?Thumbnails)(?=[\s/>])[^>]*?(?:/>|>.*?</\1\s*>)", re.DOTALL)
@@ -48,76 +45,6 @@ class Photo:
     notes: dict[str, Any]
     details: dict[str, Any] = field(default_factory=dict)
     message: str = ""
-
-
-@dataclass(frozen=True)
-class Format:
-    """How files of a format are read and written.
-
-    Attributes:
-        name: Pillow's.
-        suffixes: of the files' names.
-        modes: Pillow's modes that it holds. A format without modes is only read.
-        largest_side: that it holds, in pixels.
-        colors: whether it holds a gamma or primaries without a color profile.
-        details: from an opened file, what only this format has: what ``options`` wants of it, and ``depth``, the bits a
-            channel, where Pillow's mode may not tell them.
-        options: for Pillow's writer, from a ``Photo``, beside the photo's notes and in place of them.
-        several: Pillow's name of such a file with further pictures, of which the first is taken.
-        photos: whether photos are taken in it, or masks only.
-    """
-
-    name: str
-    suffixes: tuple[str, ...]
-    modes: tuple[str, ...] = ()
-    largest_side: float = float("inf")
-    colors: bool = False
-    details: Callable[[Any], dict[str, Any]] = lambda file: {}
-    options: Callable[[Photo], dict[str, Any]] = lambda photo: {}
-    several: str = ""
-    photos: bool = True
-
-
-def _jpeg_details(file):
-    return {"qtables": file.quantization, "subsampling": max(JpegImagePlugin.get_sampling(file), 0)}  # -1: unknown
-
-
-def _jpeg_options(photo):
-    return photo.details if "qtables" in photo.details else {"quality": 95, "subsampling": 0}
-
-
-def _tiff_details(file):
-    return {"depth": max(file.tag_v2.get(Base.BitsPerSample, (1,)))}
-
-
-def _tiff_options(photo):
-    tags = Image.Exif()
-    tags.load(photo.notes["exif"])
-    tags = exif.without_storage(tags)
-    if "xmp" in photo.notes:
-        tags[Base.XMLPacket] = photo.notes["xmp"]
-    return {"exif": tags, "compression": "raw"}  # Pillow's writer of the others loses the EXIF data
-
-
-EIGHT_BITS = ("L", "LA", "RGB", "RGBA")
-EXACT = {"lossless": True, "exact": True}  # exact: the colors under what is transparent, too
-
-# A new format is a row here.
-FORMATS = (
-    Format("JPEG", (".jpg", ".jpeg"), ("L", "RGB"), 65500, False, _jpeg_details, _jpeg_options, several="MPO"),
-    Format("PNG", (".png",), (*EIGHT_BITS, "I;16"), colors=True, details=png.details, options=png.options),
-    Format("TIFF", (".tif", ".tiff"), (*EIGHT_BITS, "I;16"), details=_tiff_details, options=_tiff_options),
-    Format("WEBP", (".webp",), EIGHT_BITS, 16383, options=lambda photo: EXACT),
-    Format("BMP", (".bmp",)),
-    Format("GIF", (".gif",)),
-    Format("PPM", (".pbm", ".pgm", ".ppm"), photos=False),  # Pillow rounds a deep one to 8 bits
-)
-ENDINGS = {suffix: format for format in FORMATS if format.modes for suffix in format.suffixes}  # that can be written
-ALL_FORMATS = tuple(format.name for format in FORMATS)
-PHOTO_FORMATS = tuple(format.name for format in FORMATS if format.photos)
-
-ERASED = "what is drawn could be the hole, or what was erased"
-TOLD_BY_ONE = "expected white on black without transparency, or one bright color on transparent ground"
 
 
 class LeftOut(UserWarning):
@@ -147,7 +74,7 @@ def read_photo(photo: Source) -> Photo:
     """
     name, message = name_of(photo), ""
     with opened(photo, PHOTO_FORMATS, "photo", "the path of a picture") as file:
-        _check_single(file, name)
+        check_single(file, name)
         details = next((f.details(file) for f in FORMATS if file.format in (f.name, f.several)), {})
         _check_kept(file, name, details)
         tags = tags_of(file)
@@ -173,47 +100,6 @@ def without_pictures(xmp: bytes) -> bytes:
     xmp = THUMBNAILS.sub(b"", xmp)
     plain = xmp.replace(b"\0", b"")  # of two or four bytes a letter
     return b"" if any(name in plain for name in SHOWN) else xmp
-
-
-def read_hole(mask: Source, threshold: float = 0.5) -> np.ndarray:
-    """Reads a picture of a hole, of any mode, upright.
-
-    Args:
-        mask: a path, an opened file or a Pillow image. Where something is drawn in one bright color on transparent ground, that
-            is the hole. Else the hole is what is bright.
-        threshold: brighter (or more opaque) than this share of the full range is hole.
-
-    Returns:
-        (H, W), bool: True in the hole.
-
-    Raises:
-        FileNotFoundError: where there is no such file.
-        ValueError: where it is no picture, holds several, or does not tell whether its colors or its transparency is meant: a
-            hole may have been erased from it.
-    """
-    name = name_of(mask)
-    with opened(mask, ALL_FORMATS, "mask", "the path of a picture, white where the hole is") as file:
-        _check_single(file, name)
-        if file.mode in ("I", "F"):
-            raise Unfit(f"{name} has pixels of mode {file.mode}, whose white is unknown; expected 8 or 16 bits a channel")
-        tags_of(file)  # once, so that damaged ones do not hinder
-        upright = ImageOps.exif_transpose(file)
-        if upright.mode in DEEP:
-            return np.asarray(upright) > threshold * 65535
-        if not upright.has_transparency_data:
-            return np.asarray(upright.convert("L")) > threshold * 255
-        drawn = upright.convert("RGBA")
-    pixels = np.asarray(drawn)
-    alpha = pixels[..., 3]
-    if alpha.min() == alpha.max():
-        return np.asarray(drawn.convert("L")) > threshold * 255
-    opaque, shown = alpha > threshold * 255, pixels[alpha > alpha.max() / 2][:, :3]
-    if np.ptp(shown, axis=0).max() > 8:  # of 255: what a drawing program rounds is one color
-        raise Unfit(f"{name} has several colors and transparency, either of which could be the hole; {TOLD_BY_ONE}")
-    frame = np.concatenate([opaque[0], opaque[-1], opaque[:, 0], opaque[:, -1]])
-    if shown.max() <= threshold * 255 or opaque.mean() > 0.5 or frame.mean() > 0.5:
-        raise Unfit(f"{name} is opaque and dark, or opaque for the most part: {ERASED}; {TOLD_BY_ONE}")
-    return opaque
 
 
 def check_output(path: str | os.PathLike, overwrite: bool = False, sources: Iterable[Source] = ()) -> None:
@@ -316,11 +202,6 @@ def write_photo(image: Image.Image, path: str | os.PathLike, photo: Photo, overw
 
 def _save(image, file, format, photo):
     image.save(file, format.name, **photo.notes | format.options(photo))
-
-
-def _check_single(file, name):
-    if file.format not in {f.several for f in FORMATS} and getattr(file, "n_frames", 1) > 1:
-        raise Unfit(f"{name} holds {file.n_frames} pictures, pages or an animation; expected one: save it by itself first")
 
 
 def _check_kept(file, name, details):

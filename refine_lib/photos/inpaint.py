@@ -25,7 +25,8 @@ from refine_lib.masks import erode
 from refine_lib.networks import load_network, settings_for
 from refine_lib.networks.probe import check_model, device_of
 from refine_lib.optimizers import OPTIMIZERS
-from refine_lib.photos.files import LeftOut, Photo, check_holds, check_output, read_hole, read_photo, write_photo
+from refine_lib.photos.files import LeftOut, Photo, check_holds, check_output, read_photo, write_photo
+from refine_lib.photos.holes import read_hole
 from refine_lib.photos.opened import Source, name_of
 from refine_lib.photos.pixels import to_image, to_pixels
 from refine_lib.photos.windows import WINDOWS, Window, plan_windows

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps
 
-from refine_lib.photos.files import ALL_FORMATS
+from refine_lib.photos.formats import ALL_FORMATS
 from refine_lib.photos.opened import Source, Unfit, name_of, opened, tags_of
 
 BUILT_IN = ("astronaut", "chelsea", "coffee", "rocket")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from refine_lib.photos.files import ALL_FORMATS
+from refine_lib.photos.formats import ALL_FORMATS
 from refine_lib.photos.pixels import read_pixels, to_image
 
 SAMPLES = 4  # along each side of a pixel

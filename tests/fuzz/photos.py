@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 from torch import nn
 
 from refine_lib import inpaint_photo, split_network
-from refine_lib.photos.files import ENDINGS
+from refine_lib.photos.formats import ENDINGS
 
 HEIGHT, WIDTH = 24, 32
 PIXELS = np.random.RandomState(0).randint(0, 256, (HEIGHT, WIDTH, 4)).astype(np.uint8)
