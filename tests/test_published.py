@@ -8,6 +8,7 @@ import time
 import zipfile
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -137,6 +138,73 @@ def test_a_mirror_of_hugging_face_is_asked_in_its_stead(host, cache, big_lama, m
     monkeypatch.setenv("HF_ENDPOINT", f"{host.url}/mirror/")
     published_generator("big-lama", progress=False)
     assert files(cache) == ["big-lama.safetensors"] and host.asked == [f"/mirror/{path}"]
+
+
+@pytest.fixture
+def on_the_hub(big_lama, monkeypatch):
+    """The same file, at an address on Hugging Face."""
+    path = "someone/big-lama/resolve/05cb2be7/files/big-lama.zip"
+    source = Source(f"https://huggingface.co/{path}", big_lama.sha256, big_lama.member)
+    published_at(monkeypatch, "big-lama", source)
+    for name in ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    return source
+
+
+PLACES = {
+    "HF_HUB_CACHE": ("{}", "{}"),
+    "HF_HOME": ("{}", "{}/hub"),
+    "XDG_CACHE_HOME": ("{}", "{}/huggingface/hub"),
+    "HOME": ("{}", "{}/.cache/huggingface/hub"),
+}
+
+
+@pytest.mark.parametrize("variable", PLACES)
+def test_a_file_in_the_hubs_own_cache_is_used_and_stays(host, cache, on_the_hub, tmp_path, monkeypatch, variable):
+    value, hub = (text.format(tmp_path / "kept") for text in PLACES[variable])
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = Path(hub, "models--someone--big-lama")
+    for revision, content in (("0aa", b"an older one"), ("1bb", host.content)):
+        blob, link = folder / "blobs" / digest(content), folder / "snapshots" / revision / "files" / "big-lama.zip"
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        link.parent.mkdir(parents=True)
+        blob.write_bytes(content)
+        link.symlink_to(blob)
+    before = sorted(folder.rglob("*"))
+    published_generator("big-lama", progress=False)
+    assert files(cache) == ["big-lama.safetensors"] and not host.asked and sorted(folder.rglob("*")) == before
+
+
+def test_nothing_is_asked_where_the_environment_says_offline(host, cache, big_lama, on_the_hub, monkeypatch):
+    published_at(monkeypatch, "big-lama", on_the_hub, big_lama)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ConnectionError, match=r"not asked.* Run again; or put .*HF_HUB_OFFLINE is '1': is this right\?"):
+        published_generator("big-lama", progress=False)
+    assert not host.asked
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("HF_ENDPOINT", host.url)
+    assert published_generator("big-lama", progress=False).is_file() and len(host.asked) == 1
+
+
+def test_a_proxy_is_used_and_named_without_its_password(host, cache, on_the_hub, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@127.0.0.1:9")
+    with pytest.raises(ConnectionError, match="HTTPS_PROXY is 'http://127.0.0.1:9': is this right") as error:
+        published_generator("big-lama", progress=False)
+    assert "secret" not in str(error.value)
+    monkeypatch.setenv("HTTPS_PROXY", "")
+    monkeypatch.setenv("HTTP_PROXY", host.url)
+    monkeypatch.setenv("HF_ENDPOINT", "http://mirror.example")
+    published_generator("big-lama", progress=False)
+    assert host.asked == ["http://mirror.example/someone/big-lama/resolve/05cb2be7/files/big-lama.zip"]
+
+
+@pytest.mark.parametrize("address", ["hf-mirror.example", "ftp://mirror.example", "http://"])
+def test_a_mirror_that_is_no_address_is_named(cache, on_the_hub, monkeypatch, address):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    with pytest.raises((ConnectionError, ValueError), match=f"HF_ENDPOINT is '{address}'"):
+        published_generator("big-lama", progress=False)
+    assert files(cache) == []
 
 
 def test_a_corrupted_file_is_never_read_and_never_kept(host, cache, big_lama, monkeypatch):

@@ -1,6 +1,7 @@
 """Networks that others trained: their weights are fetched once, checked, and kept."""
 
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from refine_lib.networks.registry import WEIGHTS, Source, generator_of, save_gen
 TIMEOUT_SECONDS = 30  # without a byte
 PIECE_BYTES = 1 << 16
 HUGGING_FACE = "https://huggingface.co"
+# What leads around a wall between this machine and the web: a message names those that are set.
+WAYS = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 
 
 def cache_folder() -> Path:
@@ -28,7 +31,10 @@ def published_generator(name: str, progress: bool = True) -> Path:
     """The ``.safetensors`` of a published network: from the cache, or fetched into it.
 
     Nothing is read before its sha256 is that of the table. Then the generator is kept, alone and in float32, and the files that
-    it came in are removed. The environment variable ``HF_ENDPOINT`` names a mirror of Hugging Face.
+    it came in are removed. A file in the cache of Hugging Face's own programs is read there, and stays.
+
+    These environment variables have their usual meaning: ``HF_ENDPOINT`` (a mirror of Hugging Face), ``HF_HUB_OFFLINE`` (1:
+    nothing is fetched), ``HF_HOME`` and ``HF_HUB_CACHE`` (where that cache lies), ``HTTPS_PROXY`` and ``NO_PROXY``.
 
     Args:
         name: of ``WEIGHTS``.
@@ -37,7 +43,7 @@ def published_generator(name: str, progress: bool = True) -> Path:
     Raises:
         ConnectionError: where no source can be reached. The message says which file to put where by hand.
         OSError: where the cache cannot be used, or is full.
-        ValueError: where a file is not the published one, or does not hold a generator.
+        ValueError: where a file is not the published one, or does not hold a generator, or ``HF_ENDPOINT`` is no address.
     """
     folder = cache_folder()
     try:
@@ -88,17 +94,43 @@ def _first_that_comes(name, sources: Sequence[Source], room: Path, progress: boo
             errors.append(error)
     reasons = "; ".join(f"{source.url}: {error}" for source, error in zip(sources, errors, strict=True))
     by_hand = f"put {sources[0].url} into the folder {room.parent}, as {sources[0].name}"
-    kind = ValueError if any(isinstance(error, ValueError) for error in errors) else ConnectionError
-    raise kind(f"{name} could not be fetched ({reasons}). Run again; or {by_hand}") from errors[0]
+    others = any(isinstance(error, ValueError) and not isinstance(error, OSError) for error in errors)  # other files are there
+    kind = ValueError if others else ConnectionError
+    raise kind(f"{name} could not be fetched ({reasons}). Run again; or {by_hand}. {_ways()}") from errors[0]
+
+
+def _ways():
+    """What the environment says of the way to the web, in words. A password in an address is not repeated."""
+    given = {name: os.environ.get(name) or os.environ.get(name.lower()) for name in WAYS}
+    said = " and ".join(f"{name} is {re.sub('//[^/]*@', '//', value)!r}" for name, value in given.items() if value)
+    if said:
+        return f"{said}: is this right?"
+    return "Behind a wall HF_ENDPOINT can name a mirror of Hugging Face, and HTTPS_PROXY a proxy."
+
+
+def _in_hub_cache(source: Source) -> Path | None:
+    """The file in the cache of Hugging Face's programs, of any revision; None where it is not there."""
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    hub = Path(os.path.expandvars(os.path.expanduser(os.environ.get("HF_HUB_CACHE") or Path(home, "hub"))))
+    repository, _, place = source.url.removeprefix(f"{HUGGING_FACE}/").partition("/resolve/")
+    copies = hub.glob(f"models--{repository.replace('/', '--')}/snapshots/*/{place.partition('/')[2]}") if place else ()
+    files = (path for path in copies if os.access(path, os.R_OK))
+    return next((path for path in files if pooch.file_hash(path, alg="sha256") == source.sha256), None)
 
 
 def _fetch(source: Source, room: Path, progress: bool) -> Path:
-    """The file of a source, checked: the one beside the room, else fetched into the room."""
+    """The file of a source, checked: the one beside the room or in the hub's cache, else fetched into the room."""
     path = room.parent / source.name
     if not path.is_file():
+        if kept := _in_hub_cache(source):
+            return kept
         path = room / source.name
+        if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+            raise ConnectionError("not asked")
         mirror = os.environ.get("HF_ENDPOINT") or HUGGING_FACE
         url = source.url.replace(HUGGING_FACE, mirror.rstrip("/"), 1)
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"HF_ENDPOINT is {mirror!r}; expected the address of a mirror, as https://example.org")
         with tqdm(total=1, unit="B", unit_scale=True, desc=source.name, disable=not progress) as bar:  # pooch sets the total
             hooks = {"response": lambda answer, **_: None if answer.ok else answer.close()}  # which pooch leaves open
             fetch = pooch.HTTPDownloader(bar, PIECE_BYTES, timeout=TIMEOUT_SECONDS, hooks=hooks)  # pyright: ignore[reportArgumentType]
