@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 FUZZ_KINDS = photos arguments weights networks evaluation
-TWIN = twin pyramid loss refine split record plans speed inpaint wrong_input widgets training_losses scenes reach brushes photos evaluate process
+TWIN = twin pyramid loss refine split record plans speed inpaint wrong_input widgets training_losses scenes reach photos evaluate
+TWIN_REST = brushes process surroundings fast_training
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
-.PHONY: help demo test lint unit twin twin-lessons killed fuzzed fuzz browser notebooks figures table1 site lab app kernel train training training-stop training-status clean
+.PHONY: help demo test lint unit twin twin-rest killed fuzzed fuzz browser notebooks figures table1 site lab app kernel train training training-stop training-status clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -34,8 +35,8 @@ unit: .venv/ready  ## the tests of the library
 twin: .venv/ready  ## the tests that take a device, on a pretended one that refuses a mix of devices
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --device twin -m "not browser and not killed" -n 2 $(TWIN:%=tests/test_%.py)
 
-twin-lessons: .venv/ready  ## every lesson in a kernel that computes on the pretended device
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --device twin -n 2 tests/test_twin_lessons.py
+twin-rest: .venv/ready  ## what takes longer there: every lesson in a kernel, the command for a GPU
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --device twin -n 2 tests/test_twin_rest.py $(TWIN_REST:%=tests/test_%.py)
 
 killed: .venv/ready  ## an evaluation whose processes are killed: nothing is lost, nothing counted twice
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m killed

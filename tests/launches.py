@@ -14,7 +14,7 @@ import twin
 from refine_lib.pyramid import level_sizes
 from refine_lib.workshop.benchmark import NETWORKS, contestants
 
-MANY, FEW = 4, 2  # iterations: what lies between their counts belongs to the iterations alone
+MANY, FEW = 2, 1  # iterations: what lies between their counts belongs to the iterations alone
 
 
 def launches(network: str, size: int, baseline: Path | None = None) -> dict[str, Counter]:

@@ -1,7 +1,6 @@
 """What a second device would show, on a pretended one: mixes, waits, launches, types and memory that runs out."""
 
 import copy
-import json
 import warnings
 
 import pytest
@@ -13,7 +12,6 @@ from torch import nn
 
 from refine_lib import LamaGenerator, load_network, multiscale_inpaint, split_network
 from refine_lib.fast.plans import ShortOfMemory
-from refine_lib.workshop import on_gpu
 
 pytestmark = [
     pytest.mark.usefixtures("on_the_cpu"),
@@ -137,17 +135,3 @@ def test_launches_of_kernels_in_an_iteration():
     """What is launched in each is what a graph of them would save. Fused layers launch fewer than the network as it is."""
     found = {name: calls.total() for name, calls in launches("mini-lama", 128).items()}
     assert 200 < found["refine_lib"] < found["exact"] < 1000, found
-
-
-def test_the_command_for_a_gpu_is_rehearsed(tmp_path, monkeypatch, processes):
-    """The benchmark's part of it: every row is written, and the table names the device and the versions."""
-    line = ["on_gpu", "-o", str(tmp_path / "found"), "--device", "twin", "--only", "benchmark", "--network", "mini-lama"]
-    monkeypatch.setattr("sys.argv", [*line, "--sizes", "64", "128", "--n-iters", "1"])
-    monkeypatch.setattr(on_gpu, "TRAINED", ("mini-lama", 128))
-    with pytest.raises(SystemExit):  # its code says whether a GPU's speed was reached
-        on_gpu.main()
-    table = (tmp_path / "found" / "table.md").read_text()
-    version = torch.__version__.partition("+")[0]
-    assert "mini-lama, 128 px: completes | yes" in table and f"twin, torch {version}, TF32 in convolutions" in table
-    rows = json.loads((tmp_path / "found" / "speed.json").read_text())["rows"]
-    assert [row["size"] for row in rows] == [128, 64, 128] and all(row["seconds"]["refine_lib"] > 0 for row in rows)

@@ -177,6 +177,7 @@ def main():
     rehearsal.add_argument("--network", choices=NETWORKS, default="big-lama", help="(default: %(default)s)")
     rehearsal.add_argument("--sizes", type=int, nargs="+", default=[1024, 2048, 4096], help="(default: 1024 2048 4096)")
     rehearsal.add_argument("--n-iters", type=int, default=15, help="(default: %(default)s)")
+    rehearsal.add_argument("--runs", type=int, default=3, help="of each row (default: %(default)s)")
     rehearsal.add_argument("--lessons", type=Path, nargs="+", default=sorted((ROOT / "notebooks").glob("0*.ipynb")))
     args = parser.parse_args()
     if args.results.exists():
@@ -212,7 +213,7 @@ def benchmark(table, args, device):
     for i, (network, size) in enumerate(wanted):
 
         def row(network=network, size=size, only_ours=i > 1):
-            rows.append(measure(network, size, args.n_iters, 3, device, args.baseline, True, only_ours, machine))
+            rows.append(measure(network, size, args.n_iters, args.runs, device, args.baseline, True, only_ours, machine))
             numbers = dict(machine=asdict(machine), rows=[asdict(row) for row in rows])
             (args.results / "speed.json").write_text(json.dumps(numbers, indent=1))
             return losses_of(rows[0]) if len(rows) == 1 else []
