@@ -632,7 +632,7 @@ def test_attention_can_be_cut():
         nn.Sequential(nn.Conv2d(4, 6, 3, 2, 1), Attention(), nn.Upsample(scale_factor=2), nn.Conv2d(6, 3, 3, 1, 1))
     )
     image, mask = picture(32, 40)
-    model = split_network(network, at="1.attention")
+    model = split_network(network, at="1.attention", multiple=2)
     assert len(model.front(image, mask)) == 2  # the tokens, and what goes around the attention
     assert torch.allclose(model.rear(model.front(image, mask)), model(image, mask), atol=1e-12)  # torch has two ways for it
 

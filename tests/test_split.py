@@ -142,7 +142,7 @@ def gray():
         (nn.Sequential(gray(), Round()), {"at": 1}, ValueError, "derivative by z is zero everywhere"),
         (nn.Sequential(SquareRoot()), {"at": 0}, ValueError, "derivative by z is not finite"),
         (nn.Sequential(Nan()), {"at": 0}, ValueError, "not finite"),
-        (nn.Sequential(Half()), {"at": 0}, ValueError, "expected the same shape and dtype"),
+        (nn.Sequential(Half()), {"at": 0}, ValueError, "49 x 65 px into one of 25 x 33 px; expected the same size"),
     ],
 )
 def test_a_network_that_cannot_be_split_gets_a_named_error(network, options, error, words):
@@ -249,10 +249,21 @@ def scripted(network):
 
 def test_a_multiple_whose_padding_hides_that_the_picture_shrinks_is_not_advised():
     shrinking = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 5))
-    with pytest.raises(ValueError, match=r"into float32 \(1, 3, 46, 62\); expected the same shape and dtype$"):
+    with pytest.raises(ValueError, match="a picture of 50 x 66 px into one of 46 x 62 px; expected the same size$"):
         split_network(shrinking, at=2, multiple=2)
-    with pytest.raises(ValueError, match="expected the same shape and dtype"):
+    with pytest.raises(ValueError, match="into one of 52 x 68 px; expected the same size$"):
         split_network(shrinking, at=2, multiple=8)
+
+
+def test_a_network_whose_picture_is_larger_than_what_it_sees_is_told_its_multiple():
+    """At a loss that looks at known pixels its picture would be laid over one that is not there."""
+    layers = nn.Conv2d(4, 8, 3, 2, 1), nn.ReLU(), nn.ConvTranspose2d(8, 3, 3, 2, 1, output_padding=1)
+    with pytest.raises(ValueError, match="49 x 65 px into one of 50 x 66 px; expected .* give multiple=2$"):
+        split_network(nn.Sequential(*layers), at=2)
+    image, mask = picture(30, 37, dtype=torch.float32)
+    model = split_network(nn.Sequential(*layers), at=2, multiple=2)
+    result = multiscale_inpaint(image, mask, model, smallest_scale=16, n_iters=1, erosion=1, loss="code", progress=False)
+    assert result.image.shape == image.shape
 
 
 @pytest.mark.parametrize("case", NO_FIT)

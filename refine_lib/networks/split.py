@@ -116,6 +116,10 @@ class SplitNetwork(nn.Module):
             given = f"{dtype_name(x.dtype)} {tuple(x.shape)}" if is_tensor else f"a {type(x).__name__}"
             raise Unfit(f"the network returns {given}; expected one tensor (B, 3, H, W) of floating numbers")
         height, width = size or x.shape[-2:]
+        padded = [side + -side % self.multiple for side in (height, width)]
+        if size and list(x.shape[-2:]) != padded:
+            seen, made = (f"{rows} x {columns} px" for rows, columns in (padded, x.shape[-2:]))
+            raise Unfit(f"the network turns a picture of {seen} into one of {made}; expected the same size")
         low, high = self.value_range
         return (x[..., :height, :width] - low) / (high - low)
 
