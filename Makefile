@@ -6,7 +6,7 @@ TWIN = twin pyramid loss refine split record plans speed inpaint wrong_input wid
 TWIN_REST = brushes process surroundings fast_training
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
-.PHONY: help demo test lint unit twin twin-rest killed fuzzed fuzz browser notebooks figures table1 site lab app kernel train training training-stop training-status clean
+.PHONY: help demo test lint unit twin twin-rest known-answers killed fuzzed fuzz browser notebooks figures table1 site lab app kernel train training training-stop training-status clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -21,7 +21,7 @@ help:  ## this list
 demo: .venv/ready  ## the main job: the quickstart without a screen, its picture and its page into figures/
 	$(BIN)/python -m refine_lib.workshop.lessons notebooks/00_quickstart.ipynb --figures figures
 
-test: lint unit twin killed fuzzed browser notebooks  ## all tests
+test: lint unit twin known-answers killed fuzzed browser notebooks  ## all tests
 
 lint: .venv/ready  ## style, the order of the rooms, and types
 	$(BIN)/ruff check refine_lib tests
@@ -30,13 +30,16 @@ lint: .venv/ready  ## style, the order of the rooms, and types
 	$(BIN)/basedpyright --level error
 
 unit: .venv/ready  ## the tests of the library
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser and not killed and not fuzz" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser and not killed and not fuzz and not known_answers" -n 2
 
 twin: .venv/ready  ## the tests that take a device, on a pretended one that refuses a mix of devices
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --device twin -m "not browser and not killed" -n 2 $(TWIN:%=tests/test_%.py)
 
 twin-rest: .venv/ready  ## what takes longer there: every lesson in a kernel, the command for a GPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --device twin -n 2 tests/test_twin_rest.py $(TWIN_REST:%=tests/test_%.py)
+
+known-answers: .venv/ready  ## whole networks in float64 against the answers of their authors' code
+	$(BIN)/python -m pytest -m known_answers --durations=5
 
 killed: .venv/ready  ## an evaluation whose processes are killed: nothing is lost, nothing counted twice
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m killed

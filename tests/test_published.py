@@ -382,15 +382,18 @@ def test_a_new_kind_of_network_takes_one_registration(host, cache, tmp_path, mon
     assert torch.equal(model(image, mask), split_network(network)(image, mask))
     assert len(model.front(image, mask)) == 1 and files(cache) == ["tiny-unet.safetensors"]
     assert settings_for("tiny-unet") == {"smallest_scale": 48, "lr": 0.002}
-    with pytest.raises(ValueError, match="does not hold a LaMa or AOT-GAN or U-Net generator: it has no .* and no stem.weight"):
+    with pytest.raises(
+        ValueError, match="does not hold a LaMa, AOT-GAN, MAT or U-Net generator: it has no .* and no stem.weight"
+    ):
         load_network(tmp_path / "inner.pth")
 
 
 def test_the_table_names_checks_and_files():
     published = {name: weights for name, weights in WEIGHTS.items() if weights.files}
-    assert set(published) >= {"big-lama", "lama-fourier", "aot-gan"} and set(WEIGHTS) - set(published) == set(EMBEDDED)
+    assert set(published) >= {"big-lama", "lama-fourier", "aot-gan", "mat"} and set(WEIGHTS) - set(published) == set(EMBEDDED)
     for source in (source for weights in published.values() for sources in weights.files for source in sources):
-        assert source.url.startswith("https://") and len(bytes.fromhex(source.sha256)) == 32 and "." in source.name
+        assert source.url.startswith("https://") and "." in source.name
+        assert len(bytes.fromhex(source.sha256 or source.md5)) == (32 if source.sha256 else 16)
 
 
 def test_a_name_is_no_path(tmp_path, monkeypatch, cache):
@@ -407,3 +410,23 @@ def test_each_network_has_its_settings(tmp_path):
     assert settings_for("big-lama") == settings_for(tmp_path) == {"smallest_scale": 512, "lr": 0.002}
     save_generator(LamaGenerator(ngf=4, n_blocks=1), tmp_path / "mine.safetensors")
     assert settings_for(tmp_path / "mine.safetensors")["smallest_scale"] == 512
+
+
+def test_of_a_file_known_by_its_md5_the_first_sha256_is_kept_and_compared_from_then_on(host, cache, big_lama, monkeypatch):
+    md5 = hashlib.md5(host.content).hexdigest()
+    published_at(monkeypatch, "big-lama", replace(big_lama, sha256="", md5=md5))
+    published_generator("big-lama", progress=False)
+    with safe_open(cache / "big-lama.safetensors", framework="pt") as file:
+        assert file.metadata()["sha256"] == digest(host.content)
+    assert (cache / "big-lama.zip.sha256").read_text() == digest(host.content)
+    (cache / "big-lama.safetensors").unlink()
+    published_generator("big-lama", progress=False)
+    (cache / "big-lama.safetensors").unlink()
+    (cache / "big-lama.zip.sha256").write_text("0" * 64)  # as if the first had been another file of the same md5
+    with pytest.raises(ValueError, match=f"is not the published file: .* sha256 {digest(host.content)}; expected 000"):
+        published_generator("big-lama", progress=False)
+    (cache / "big-lama.zip.sha256").unlink()
+    host.content = host.content[:-1]
+    with pytest.raises(ValueError, match=f"is not the published file: .* md5 .*; expected {md5}"):
+        published_generator("big-lama", progress=False)
+    assert files(cache) == []

@@ -5,8 +5,8 @@ from conftest import picture
 from torch import nn
 
 from refine_lib import load_network, random_scenes, split_network, stroke_masks
+from refine_lib.networks.layers import trace
 from refine_lib.networks.probe import device_of
-from refine_lib.networks.split import trace
 from refine_lib.plots.reach import reached_by, seen_by, side_of
 
 

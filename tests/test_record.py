@@ -17,7 +17,8 @@ from torch import nn
 
 from refine_lib import LamaGenerator, multiscale_inpaint, split_network
 from refine_lib.networks.featuremap import as_leaves
-from refine_lib.networks.split import NamedSplitNetwork, trace
+from refine_lib.networks.layers import trace
+from refine_lib.networks.split import NamedSplitNetwork
 
 
 def convolution(n_in, n_out, stride=1):

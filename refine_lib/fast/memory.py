@@ -49,8 +49,8 @@ def in_words(n_bytes: float) -> str:
 def bytes_per_pixel(model, optimizer: Callable[..., Any], mask: torch.Tensor | None = None) -> float:
     """The most memory that a refinement's tensors hold at a time, for each pixel of the picture.
 
-    Two updates of z are made for two small pictures, and every tensor is counted from when it is made to when it is freed. What
-    they take beside is in proportion to the pixels.
+    Two updates of z are made for two small pictures (for one of a network whose multiple is over 128 px). Every tensor is
+    counted from when it is made to when it is freed. What they take beside is in proportion to the pixels.
 
     Args:
         model: a split network.
@@ -60,8 +60,10 @@ def bytes_per_pixel(model, optimizer: Callable[..., Any], mask: torch.Tensor | N
     """
     state = [*model.parameters(), *model.buffers()] if hasattr(model, "parameters") else []
     like = next((t for t in state if t.is_floating_point()), torch.empty(0))
-    peaks = []
-    for side in SIDES_PX:
+    multiple, peaks = getattr(model, "multiple", 1), {0: 0}
+    # A network of large multiples is measured once, and what does not grow with the picture counts as if it did.
+    small, large = SIDES_PX if multiple <= SIDES_PX[0] else (0, multiple)
+    for side in filter(None, (small, large)):
         image = torch.full((1, 3, side, side), 0.5, dtype=like.dtype, device=like.device)
         hole = torch.ones_like(image[:, :1])
         if mask is not None:
@@ -75,10 +77,9 @@ def bytes_per_pixel(model, optimizer: Callable[..., Any], mask: torch.Tensor | N
                 losses = agreement(model.rear(z))
                 losses.sum().backward()
                 moves.step(losses.detach())
-        peaks.append(tensors.peak)
-    return (
-        max(peaks[1] - peaks[0], 0) / (SIDES_PX[1] ** 2 - SIDES_PX[0] ** 2) + NUMBERS_PER_PX_OF_PICTURES * like.element_size()
-    )
+        peaks[side] = tensors.peak
+    per_px = max(peaks[large] - peaks[small], 0) / (large**2 - small**2)
+    return per_px + NUMBERS_PER_PX_OF_PICTURES * like.element_size()
 
 
 class Tensors(TorchDispatchMode):

@@ -40,13 +40,13 @@ class Plans:
         plan: the ``Plan`` that is taken.
         model: the network that computes it.
         device: where the run's tensors are.
-        note: a sentence where memory may not hold the run, or did not; else empty.
+        note: sentences where memory may not hold the run, or did not, and where much is padded; else empty.
     """
 
     def __init__(self, model, image: torch.Tensor, mask: torch.Tensor, optimizer, speed: str = "auto", whole: bool = False):
         self.model, self.plan = sped_up(model, speed, whole)
         self.device: torch.device = device_of(model, image.device)
-        self.note = ""
+        self._padding = self.note = _padding_in_words(model, image)
         if speed == "mixed" and self.plan.precision is None:
             warnings.warn(f"speed is 'mixed', and the network is computed {self.plan}.", NotSpedUp, 4)
         self._optimizer = optimizer
@@ -98,7 +98,7 @@ class Plans:
             self._warn(f"The GPU's memory did not hold the run as it was planned; computed instead: {self.plan}.", 5)
 
     def _warn(self, note, stacklevel):
-        self.note = note
+        self.note = f"{note} {self._padding}".strip()
         warnings.warn(note, ShortOfMemory, stacklevel=stacklevel)
 
 
@@ -109,6 +109,16 @@ def numbers_of_segments(model) -> list[int]:
     n_layers = len(dealt_out(model))
     counts = [min(n, n_layers) for n in (2, round(1.5 * n_layers**0.5))]
     return [n for n in dict.fromkeys(counts) if n > 1]
+
+
+def _padding_in_words(model, image):
+    """A sentence where the network's padding makes a picture larger by more than a tenth; else empty."""
+    size, multiple = image.shape[-2:], getattr(model, "multiple", 1)
+    padded = [side + -side % multiple for side in size]
+    if padded[0] * padded[1] <= 1.1 * size[0] * size[1]:
+        return ""
+    given, taken = (f"{height} x {width} px" for height, width in (size, padded))
+    return f"The network takes multiples of {multiple} px: {given} are padded to {taken}."
 
 
 def _on_the_cpu(model):

@@ -88,7 +88,7 @@ def sped_up(model, speed: str = "auto", whole: bool = False) -> tuple[SplitNetwo
     """
     if speed == "exact":
         return model, Plan()
-    fingerprint = model.fingerprint() if isinstance(model, SplitNetwork) else None
+    fingerprint = model.fingerprint() if is_list_of_layers(model) else None
     if fingerprint is None:
         return model, Plan(reason="the network is no list of layers")
     if _MADE.get(model, (None,))[0] != fingerprint:

@@ -163,6 +163,17 @@ def check_repeatable(model: Any) -> None:
     )
 
 
+def check_weights(model: Any) -> None:
+    """Raises unless all weights are finite. The network is not tried any more while it is as it is now.
+
+    Raises:
+        Unfit: where they are not.
+    """
+    if not all(t.isfinite().all() for t in (*model.parameters(), *model.buffers())):
+        raise Unfit("the network's weights are not all finite; are they whole?")
+    _PASSED[model] = model.fingerprint(), next(model.parameters()).dtype
+
+
 def _predicted_or_multiple(model):
     try:
         return _predicted(model)
@@ -205,7 +216,7 @@ def check_followed(model: Any) -> None:
     for seed in (1, 2):
         x = model.network_input(*small_picture(model, seed=seed)).requires_grad_()
         with torch.enable_grad(), warnings.catch_warnings(action="ignore"):  # on numbers taken out of what has a gradient
-            whole, followed = model.network(x), record(model.network, x, model.at)
+            whole, followed = model.network(x), record(model.network, x, model.at, model.moves)
             cut = followed.run(followed.z)
             some = torch.rand(whole.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32).to(whole)
             whole, cut = ((some * picture).sum() for picture in (whole, cut))

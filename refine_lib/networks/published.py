@@ -30,8 +30,9 @@ def cache_folder() -> Path:
 def published_generator(name: str, progress: bool = True) -> Path:
     """The ``.safetensors`` of a published network: from the cache, or fetched into it.
 
-    Nothing is read before its sha256 is that of the table. Then the generator is kept, alone and in float32, and the files that
-    it came in are removed. A file in the cache of Hugging Face's own programs is read there, and stays.
+    Nothing is read before its sha256 is that of the table. Of a file whose publisher tells its md5 alone, that is looked at,
+    and the sha256 of the first such file is kept for the next. Then the generator is kept, alone and in float32, and the files
+    that it came in are removed. A file in the cache of Hugging Face's own programs is read there, and stays.
 
     These environment variables have their usual meaning: ``HF_ENDPOINT`` (a mirror of Hugging Face), ``HF_HUB_OFFLINE`` (1:
     nothing is fetched), ``HF_HOME`` and ``HF_HUB_CACHE`` (where that cache lies), ``HTTPS_PROXY`` and ``NO_PROXY``.
@@ -66,7 +67,8 @@ def _kept(name, folder, progress):
         if kept.is_file():  # another process has fetched it meanwhile
             return kept
         found = [_first_that_comes(name, sources, Path(room), progress) for sources in WEIGHTS[name].files]
-        urls, sums = (", ".join(words) for words in zip(*((source.url, source.sha256) for source, _ in found), strict=True))
+        urls = ", ".join(source.url for source, _ in found)
+        sums = ", ".join(pooch.file_hash(path, alg="sha256") for _, path in found)
         state = {}
         try:
             for source, path in found:
@@ -135,8 +137,22 @@ def _fetch(source: Source, room: Path, progress: bool) -> Path:
             hooks = {"response": lambda answer, **_: None if answer.ok else answer.close()}  # which pooch leaves open
             fetch = pooch.HTTPDownloader(bar, PIECE_BYTES, timeout=TIMEOUT_SECONDS, hooks=hooks)  # pyright: ignore[reportArgumentType]
             fetch(url, path, None)
-    found = pooch.file_hash(path, alg="sha256")
-    if found != source.sha256:
-        told = f"{path.stat().st_size:,} bytes with the sha256 {found}; expected {source.sha256}"
-        raise ValueError(f"{path} is not the published file: {told}")
+    sums = {"sha256": source.sha256 or _kept_sum(source, room.parent), "md5": source.md5}
+    for kind, wanted in sums.items():
+        found = pooch.file_hash(path, alg=kind)
+        if wanted and found != wanted:
+            told = f"{path.stat().st_size:,} bytes with the {kind} {found}; expected {wanted}"
+            raise ValueError(f"{path} is not the published file: {told}")
+    if not source.sha256:
+        _place_of_sum(source, room.parent).write_text(pooch.file_hash(path, alg="sha256"))
     return path
+
+
+def _place_of_sum(source, folder):
+    return folder / f"{source.name}.sha256"
+
+
+def _kept_sum(source, folder):
+    """The sha256 of the file that was fetched here first; empty where none was."""
+    place = _place_of_sum(source, folder)
+    return place.read_text().strip() if place.is_file() else ""

@@ -25,14 +25,16 @@ class Source:
     Attributes:
         url: of the file.
         sha256: of the file's content.
+        md5: of the file's content, where its publisher tells no more. The sha256 of the first such file is kept.
         member: the file within it that holds the weights, where it is a ``.zip``.
         prefix: what goes before the names of its tensors, where a network comes in several files.
     """
 
     url: str
-    sha256: str
+    sha256: str = ""
     member: str = ""
     prefix: str = ""
+    md5: str = ""
 
     @property
     def name(self) -> str:
@@ -74,6 +76,7 @@ class Architecture:
         arguments: gives the arguments of the class for a state. It raises ``ValueError`` where the tensors that tell are
             missing.
         weights: trained weights by their names in ``load_network``.
+        idle: ends of the names of tensors that a file may have, and the network does not use.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Architecture:
     stem: str
     arguments: Callable[[Mapping[str, torch.Tensor]], dict[str, Any]] = lambda state: {}
     weights: Mapping[str, Weights] = field(default_factory=dict)
+    idle: tuple[str, ...] = ()
 
 
 ARCHITECTURES: list[Architecture] = []
@@ -138,7 +142,8 @@ def load_generator(path: str | Path) -> nn.Module:
     try:
         return generator_of(state)
     except ValueError as error:
-        kinds = " or ".join(architecture.name for architecture in ARCHITECTURES)
+        *kinds, last = (architecture.name for architecture in ARCHITECTURES)
+        kinds = f"{', '.join(kinds)} or {last}"
         raise ValueError(f"{path} does not hold a {kinds} generator: {error}") from error
 
 
@@ -164,7 +169,7 @@ def generator_of(state: Mapping[str, torch.Tensor]) -> nn.Module:
         network = kind.network(**arguments)
     wanted = network.state_dict()
     parts = {name.partition(".")[0] for name in wanted}
-    state = {name: t for name, t in state.items() if name.partition(".")[0] in parts}
+    state = {name: t for name, t in state.items() if name.partition(".")[0] in parts and not name.endswith(kind.idle)}
     counters = [name for name in wanted if name.endswith("num_batches_tracked")]  # which TorchScript leaves out
     state = {name: torch.tensor(0) for name in counters} | state
     wrong = [f"{name} {_kind(state[name])}" for name in wanted if name in state and _kind(state[name]) != _kind(wanted[name])]

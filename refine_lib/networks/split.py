@@ -4,11 +4,9 @@ A network that is a list of layers is cut between two of them. Any other network
 network knows what its network wants to see: the value in the hole, the range of values, the multiple that sizes are padded to.
 """
 
-import contextlib
 import difflib
 import numbers
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,8 +16,17 @@ from torch import nn
 from refine_lib.checks import dtype_name
 from refine_lib.device import plainly
 from refine_lib.networks.featuremap import Featuremap, shapes_of
-from refine_lib.networks.probe import check_followed, check_gradient, check_network, check_repeatable, small_featuremap
-from refine_lib.networks.trace import Unfit, named, record, tensors_in
+from refine_lib.networks.probe import (
+    LARGEST_TRIED,
+    check_followed,
+    check_gradient,
+    check_network,
+    check_repeatable,
+    check_weights,
+    small_featuremap,
+)
+from refine_lib.networks.registry import ARCHITECTURES
+from refine_lib.networks.trace import Unfit, named, record
 
 LARGEST_MULTIPLE = 512  # pixels; a network is tried on a picture that is as large
 LARGEST_NUMBER = 1e30  # in a picture; float32 holds 3e38
@@ -105,8 +112,9 @@ class SplitNetwork(nn.Module):
 
         Weights that were changed through ``.data`` are not seen to have changed.
         """
-        if type(self) is not SplitNetwork:
-            return None
+        return self._fingerprint() if type(self) is SplitNetwork else None
+
+    def _fingerprint(self):
         weights = ((t.data_ptr(), t._version) for t in (*self.parameters(), *self.buffers()))
         return self.at, self.hole_value, self.value_range, self.multiple, *map(id, self.modules()), *weights
 
@@ -143,15 +151,15 @@ class NamedSplitNetwork(SplitNetwork):
     on the picture's size.
     """
 
-    def __init__(self, network: nn.Module, at: tuple[str, ...], *convention: Any):
+    def __init__(self, network: nn.Module, at: tuple[str, ...], moves: tuple[str, ...] | None, *convention: Any):
         super().__init__(nn.Sequential(), at, *convention)
-        self.network = network.eval().requires_grad_(False)
+        self.network, self.moves = network.eval().requires_grad_(False), moves
 
     def front(self, image: torch.Tensor, mask: torch.Tensor) -> Featuremap:
         """As in ``SplitNetwork``; z has a tensor for each one that crosses the cut. It has no gradient to the picture."""
         x = self.network_input(image, mask).detach()
         with _named(image):
-            followed = record(self.network, x, self.at)
+            followed = record(self.network, x, self.at, self.moves)
         return Featuremap(followed.z, image.shape[-2:], followed)
 
     def rear(self, z: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
@@ -161,6 +169,11 @@ class NamedSplitNetwork(SplitNetwork):
         with named("behind its cut"):
             x = z.record.run(z)
         return self._as_picture(x, z.size)
+
+    def fingerprint(self) -> tuple[Hashable, ...] | None:
+        """As in ``SplitNetwork``, of a network of this package; any other may depend on what stands outside of it."""
+        is_ours = type(self.network) in {architecture.network for architecture in ARCHITECTURES}
+        return self._fingerprint() if is_ours else None
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """The plain prediction, (B, 3, H, W)."""
@@ -188,6 +201,7 @@ def split_network(
     hole_value: float | None = None,
     value_range: tuple[float, float] | None = None,
     multiple: int | None = None,
+    moves: Sequence[str] | None = None,
 ) -> SplitNetwork:
     """Cuts a network in two, so that the featuremap between can be optimized. It freezes the network's weights.
 
@@ -202,6 +216,8 @@ def split_network(
         value_range: of the network's image, in and out. None asks the network, else (0, 1).
         multiple: height and width are padded to a multiple of this many pixels by reflection at the right and the bottom, and
             the prediction is cropped, 1 to 512. None asks the network (8 for LaMa, 4 for AOT-GAN), else 1.
+        moves: names of layers, for a cut at named layers: of what crosses it only what these have made is z, and the rest stays
+            as it is. None asks the network, else all is z.
 
     Returns:
         A model with ``front(image, mask)``, ``rear(z)``, and ``model(image, mask)`` for both.
@@ -210,7 +226,8 @@ def split_network(
         TypeError: where the network is no module, or its weights are neither float32 nor float64.
         ValueError: where there is no such layer, the cut is none, or the layers cannot be seen, as those of TorchScript. Or
             where small pictures show that the network fails, does not return a picture of the same size, has side effects,
-            or breaks the gradient. One that needs a larger ``multiple`` is told which.
+            or breaks the gradient. One that needs a larger ``multiple`` is told which. A network of this package that takes
+            multiples over 128 is not tried, since that takes long; its weights must be finite.
 
     Example:
         >>> from torch import nn
@@ -247,56 +264,16 @@ def split_network(
     if isinstance(place, int):
         model = SplitNetwork(layers, place, *convention)
     else:
-        model = NamedSplitNetwork(network, place, *convention)
+        moves = said("moves", moves, None)
+        model = NamedSplitNetwork(network, place, None if moves is None else _names_of(network, moves, "moves"), *convention)
+    if model.multiple > LARGEST_TRIED and type(network) in {architecture.network for architecture in ARCHITECTURES}:
+        check_weights(model)
+        return model
     check_repeatable(model)
     if isinstance(model, NamedSplitNetwork):
         check_followed(model)
     check_gradient(model)
     return model
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What a layer of a network gives for a picture: the shapes of its tensors, and their memory in bytes."""
-
-    index: int
-    name: str
-    shapes: tuple[tuple[int, ...], ...]
-    nbytes: int
-
-    def __str__(self):
-        shapes = " + ".join(" x ".join(map(str, shape[1:])) for shape in self.shapes)
-        return f"{self.index:2}  {self.name:19} {shapes:31} {self.nbytes / 2**20:5.1f} MB"
-
-
-@torch.no_grad()
-def trace(model: SplitNetwork, image: torch.Tensor, mask: torch.Tensor) -> list[Layer]:
-    """Runs a split network and tells what each of its layers gives.
-
-    Args:
-        model: a ``SplitNetwork``.
-        image, mask: as in ``SplitNetwork.front``.
-
-    Returns:
-        The layers in the order in which they run. For a list of layers these are its own. For another network these are the
-        layers that have no layers within.
-    """
-    found = []
-
-    def hook(layer, args, output):
-        tensors = tensors_in(output)
-        shapes = tuple(tuple(t.shape) for t in tensors)
-        found.append(Layer(len(found), names[layer], shapes, sum(t.nbytes for t in tensors)))
-
-    if isinstance(model, NamedSplitNetwork):
-        names = {layer: name for name, layer in model.network.named_modules() if not list(layer.children())}
-    else:
-        names = {layer: type(layer).__name__ for layer in model.layers}
-    with contextlib.ExitStack() as stack:
-        for layer in names:
-            stack.callback(layer.register_forward_hook(hook).remove)
-        model(image, mask)
-    return found
 
 
 def _named(image):
@@ -318,18 +295,23 @@ def _place_of(network, layers, at) -> Any:
     if not isinstance(at, str | list | tuple):
         index = "" if layers is None else f"the index of a layer, 0 to {len(layers)}, or "
         raise ValueError(f"at is {at!r}; expected {index}the name of a layer, or several names")
-    known = dict(network.named_modules(remove_duplicate=False))
     if layers is not None and isinstance(at, str):
-        layer = (dict(layers.named_modules(remove_duplicate=False)) | known).get(at)
+        layer = dict([*layers.named_modules(remove_duplicate=False), *network.named_modules(remove_duplicate=False)]).get(at)
         if layer in list(layers):
             return list(layers).index(layer)
-    names = (at,) if isinstance(at, str) else tuple(at)
+    return _names_of(network, at, "at")
+
+
+def _names_of(network, given, argument) -> tuple[str, ...]:
+    """Names of layers within the network, as a tuple; raises where there are no such layers."""
+    known = dict(network.named_modules(remove_duplicate=False))
+    names = (given,) if isinstance(given, str) else tuple(given)
     for name in names:
         if not isinstance(name, str) or not name or name not in known:
             near = difflib.get_close_matches(str(name), known) or [name for name, _ in network.named_children()]
-            raise ValueError(f"at is {name!r}; expected the name of a layer, for instance {', '.join(near[:8])}")
+            raise ValueError(f"{argument} is {name!r}; expected the name of a layer, for instance {', '.join(near[:8])}")
     if not names:
-        raise ValueError("at is empty; expected the name of a layer, or several")
+        raise ValueError(f"{argument} is empty; expected the name of a layer, or several")
     return names
 
 

@@ -121,19 +121,20 @@ class Record:
         return tensors[self.output]
 
 
-def record(network: nn.Module, x: torch.Tensor, at: Sequence[str]) -> Record:
+def record(network: nn.Module, x: torch.Tensor, at: Sequence[str], moves: Sequence[str] | None = None) -> Record:
     """Runs a network and writes down what comes behind a cut: all that the named layers do, and all that follows from it.
 
     Args:
         network: any module that takes x and gives a tensor. Its weights are frozen.
         x: (B, C, H, W). Where it asks for a gradient, the record's z have one to it.
         at: names of layers, as in ``network.named_modules()``. The cut is before them.
+        moves: names of layers. Of what crosses the cut only what these have made is z; the rest is fixed. None: all is z.
 
     Raises:
         Unfit: where the cut is none, or what comes behind it cannot be followed. The message names the layer.
     """
     follower = _Follower(network, at, x.device.type)
-    return follower.record(follower.follow(x))
+    return follower.record(follower.follow(x), moves)
 
 
 class _Follower(TorchFunctionMode):
@@ -293,7 +294,7 @@ class _Follower(TorchFunctionMode):
             told = f"reads a value out of a tensor behind the cut ({name}), which cannot be followed"
             raise Unfit(f"layer {self.stack[-1]} {told}")
 
-    def record(self, output):
+    def record(self, output, moves):
         """The ``Record`` of what was seen."""
         cut = f"the cut before {' and '.join(self.at)} is none"
         missing = [name for name in self.cut.values() if name not in self.reached]
@@ -309,12 +310,19 @@ class _Follower(TorchFunctionMode):
                 wanted |= call.numbers
                 needed.append(call)
         for origin in ({"shown", "made"}, {"shown"}):  # a cut before all weights has the input to move, and nothing else
-            crossing = [(n, t, marks >= origin and t.is_floating_point()) for n, (t, marks) in self.crossing.items()]
+            crossing = [
+                (n, t, marks >= origin and t.is_floating_point() and self._is_of(n, moves))
+                for n, (t, marks) in self.crossing.items()
+            ]
             moved = {number: t for number, t, moves in crossing if number in wanted and moves}
             if moved:
                 fixed = {number: t for number, t, moves in crossing if number in wanted and not moves}
                 return Record(needed[::-1], moved, fixed, tuple(self.sources[number] for number in moved), output)
-        raise Unfit(f"{cut}: no featuremap crosses it")
+        raise Unfit(f"{cut}: no featuremap crosses it" + (f" that {' or '.join(moves)} has made" if moves else ""))
+
+    def _is_of(self, number, layers):
+        source = f"{self.sources[number]}."
+        return layers is None or any(source.startswith(f"{layer}.") for layer in layers)
 
 
 def tensors_in(tree: Any) -> list[torch.Tensor]:
