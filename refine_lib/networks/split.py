@@ -151,7 +151,7 @@ class NamedSplitNetwork(SplitNetwork):
     on the picture's size.
     """
 
-    def __init__(self, network: nn.Module, at: tuple[str, ...], moves: tuple[str, ...] | None, *convention: Any):
+    def __init__(self, network: nn.Module, at: tuple[str, ...], *convention: Any, moves: tuple[str, ...] | None = None):
         super().__init__(nn.Sequential(), at, *convention)
         self.network, self.moves = network.eval().requires_grad_(False), moves
 
@@ -265,7 +265,8 @@ def split_network(
         model = SplitNetwork(layers, place, *convention)
     else:
         moves = said("moves", moves, None)
-        model = NamedSplitNetwork(network, place, None if moves is None else _names_of(network, moves, "moves"), *convention)
+        moved = None if moves is None else _names_of(network, moves, "moves")
+        model = NamedSplitNetwork(network, place, *convention, moves=moved)
     if model.multiple > LARGEST_TRIED and type(network) in {architecture.network for architecture in ARCHITECTURES}:
         check_weights(model)
         return model
