@@ -109,7 +109,9 @@ NOT_ERASED = {
 
 @pytest.mark.parametrize("case", NOT_ERASED)
 def test_without_a_mask_and_an_erased_area_there_is_no_hole(painted, case, tmp_path):
-    with pytest.raises(ValueError, match="there is no mask, and the file has no .* expected a mask, or a photo with an erased"):
+    with pytest.raises(
+        ValueError, match="there is no mask, and the file has no area .*; expected a mask, or a photo with an erased"
+    ):
         inpaint_photo(NOT_ERASED[case], output=tmp_path / "out.png", network=painted, **FAST)
     assert not list(tmp_path.iterdir())
 
@@ -166,6 +168,10 @@ def test_a_mask_that_is_half_erased_everywhere_is_refused(painted):
     mask = with_alpha(0, np.where(HOLE, 100, 255))
     with pytest.raises(ValueError, match="what is drawn could be the hole, or what was erased"):
         inpaint_photo(PHOTO, mask, None, painted, **FAST)
+    window = with_alpha(PIXELS, np.where(np.roll(HOLE, 30, 0), 0, 255))  # of the photo, which is no hole
+    copy = with_alpha(PIXELS, np.where(HOLE | np.roll(HOLE, 30, 0), 0, 255))
+    with pytest.raises(ValueError, match="several colors and transparency"):
+        inpaint_photo(window, copy, None, painted, **FAST)
     deep = Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 257)
     with pytest.raises(ValueError, match="several colors and transparency"):  # 8 bits of the mask tell nothing of 16
         inpaint_photo(deep, with_alpha(PIXELS[..., :1], np.where(HOLE, 0, 255)), None, painted, **FAST)
@@ -274,6 +280,9 @@ def test_numbers_that_are_dark_are_no_hole_and_that_is_said(painted):
     Image.fromarray(HOLE.astype(np.uint8)).save(jpeg, "JPEG", quality=100)  # noise, for all that one can tell
     indices = Image.fromarray(HOLE.astype(np.uint8), "P")
     indices.putpalette([0, 0, 0, 60, 0, 0])
+    empty = with_alpha(255, np.zeros((96, 128)))  # nothing is drawn on transparent ground, which a program keeps as white
+    with pytest.warns(NothingToRefine, match="no hole, nothing above 50% of white: the photo"):
+        assert not hole_of(empty, painted).any()
     cases = (HOLE * np.uint8(3), "1.2%"), (Image.fromarray(HOLE * np.uint8(3)), "1.2%"), (jpeg, "0.4%"), (indices, "7.1%")
     for mask, brightest in cases:
         with pytest.warns(NothingToRefine, match=f"no hole, nothing above 50% of white .its brightest is {brightest}.: the"):

@@ -76,7 +76,7 @@ def _of_photo(photo, invert):
     own = np.atleast_3d(np.asarray(photo.image))
     share = _erased(own[..., -1]) if own.shape[2] in (2, 4) else None
     if share is None or invert:
-        given = "invert is True" if invert else f"{photo.name} has no transparent area in what is opaque else"
+        given = "invert is True" if invert else f"{photo.name} has no area that is wholly transparent, in what is opaque else"
         raise ValueError(f"there is no mask, and {given}; expected a mask, or a photo with an erased area")
     return share
 
@@ -106,7 +106,7 @@ def _of_picture(mask, photo, invert):
         drawn = np.asarray(upright.convert("RGBA")) if upright.has_transparency_data else None
         pixels = np.asarray(upright if upright.mode in DEEP else upright.convert("L"))
     _check_size(pixels, photo)
-    if drawn is not None and np.ptp(drawn[..., 3]):
+    if drawn is not None and (np.ptp(drawn[..., 3]) or not drawn[..., 3].any()):
         if invert:
             raise ValueError(f"{name} has transparency, and invert is True; expected a mask without, black where the hole is")
         return _of_transparency(drawn, name, photo)
@@ -124,6 +124,8 @@ def _of_transparency(drawn, name, photo):
     a bright color, in which holes are drawn, it is the whole frame.
     """
     colors, alpha = drawn[..., :3], drawn[..., 3]
+    if not alpha.any():  # nothing is drawn
+        return alpha.astype(np.float32), ""
     opaque, shown = alpha > 127, colors[alpha > alpha.max() / 2]
     frame = np.concatenate([opaque[0], opaque[-1], opaque[:, 0], opaque[:, -1]])
     is_one, is_bright = np.ptp(shown, axis=0).max() <= ROUNDED, shown.max() > 127
@@ -137,9 +139,9 @@ def _of_transparency(drawn, name, photo):
 
 
 def _is_of(photo, colors, opaque):
-    """Whether a mask has a photo's colors where it is opaque."""
+    """Whether a mask has a photo's colors where it is opaque. One that is transparent itself tells nothing."""
     own = np.atleast_3d(np.asarray(photo.image)) if photo else colors[:0]
-    if own.dtype != np.uint8 or own.shape[:2] != opaque.shape:
+    if own.dtype != np.uint8 or own.shape[:2] != opaque.shape or own.shape[2] in (2, 4) and own[..., -1].min() < 255:
         return False
     own = own[..., : 1 if own.shape[2] < 3 else 3][opaque]  # gray, or colors
     return np.abs(colors[opaque].astype(np.int16) - own).max() <= ROUNDED

@@ -81,7 +81,8 @@ def _plan_folder(folder, mask, output):
     masks = _pictures(mask, MASK_ENDINGS) if mask and mask.is_dir() else None
     if masks and mask_is == folder.resolve():
         masks = [m for m in masks if m.stem.endswith("_mask") or NUMBERED.fullmatch(m.stem)]
-        photos = [p for p in photos if p not in set(masks)]
+        beside = set(masks)
+        photos = [p for p in photos if p not in beside]
     if all(_not_taken(p) for p in photos):
         raise ValueError(f"PHOTO is {str(folder)!r}, which holds no photo; expected files that end in {', '.join(ENDINGS)}")
     if masks is None:
@@ -176,9 +177,8 @@ def run(jobs: list[Job], model: Any, overwrite: bool, quiet: bool, report: Path 
         for job in jobs:
             filled = None
             try:
-                if (
-                    not job.fault and job.output.exists() and _identity(job.output) in done
-                ):  # where names differ by their case alone
+                same = not job.fault and job.output.exists() and _identity(job.output) in done
+                if same:  # where names differ by their case alone
                     what, words = "failed", f"output is {str(job.output)!r}, which is another photo's result; rename one photo"
                 else:
                     what, words, filled = _fill(job, model, overwrite, not quiet, settings)
