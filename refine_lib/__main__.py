@@ -5,20 +5,26 @@ data and its color profile too.
 examples:
   python -m refine_lib beach.jpg beach_mask.png -o filled.jpg
   python -m refine_lib beach.tif mask.png -o filled.tif --dilation 8 --soft-edge 6
-  python -m refine_lib erased.png -o filled.png          no MASK: what was erased from the photo to transparency is the hole
+  python -m refine_lib erased.png -o filled.png          no MASK: the hole is what was erased from the photo
   python -m refine_lib photos masks -o filled            each photos/NAME.* with masks/NAME.* or masks/NAME_mask.*
   python -m refine_lib photos watermark.png -o filled    one mask for all photos
-  python -m refine_lib lama lama -o filled --report r.csv
-                          NAME.png with each of NAME_mask001.png, NAME_mask002.png, ... beside it; results have their names
+  python -m refine_lib photos photos -o filled           masks beside the photos, with names as above
+  python -m refine_lib photos masks -o filled --report report.csv
 
-masks:
-  A mask is a picture, as above: white on black, or the hole drawn in one bright color on transparent ground, or a copy of
-  the photo, or a ground of one color, from which the hole was erased. It is gray of 0 and 1, too, where it has nothing
-  brighter, and a NumPy file, MASK.npy: (H, W), bool, 0 and 1, uint8 or fractions in [0, 1].
+several masks of a photo, as LaMa has them:
+  NAME_mask001.png, NAME_mask002.png, ... are filled each by itself; the results are OUT/NAME_mask001.png and so on.
+
+what a mask may be:
+  white on black    a picture; what is gray is parted at --threshold. Gray of 0 and 1 is taken for black and white.
+  black on white    with --invert
+  drawn             in one bright color on transparent ground
+  erased            from a copy of the photo, or from one color all over; without MASK, from PHOTO itself
+  soft              with --soft-mask: from 0, where the photo stays, to 255, where it is wholly new
+  MASK.npy          a NumPy array (H, W): bool, 0 and 1, uint8 up to 255, or fractions in [0, 1]
 
 report:
-  A folder's table at its end, and --report FILE.csv, have for each photo: the hole in percent, the levels, the loss before
-  and after refinement (of the largest level; the mean over windows), seconds, and what there is to say.
+  The table at a folder's end and --report have for each photo what became of it, how much of it is hole in percent, how
+  many levels it had, the loss of the largest refined level before and after (the mean over windows), seconds, and a note.
 
 networks:
   big-lama    made for photos; trained by others on photos of places. It is fetched once, some 400 MB.

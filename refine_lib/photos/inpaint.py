@@ -47,8 +47,8 @@ class InpaintedPhoto:
         mask: the hole, grown by ``dilation``: (1, 1, H, W), 1 = hole.
         windows: the parts that were computed, or were to be, each as (top, bottom, left, right) in pixels.
         results: the ``Result`` of each window that was begun, with the window's picture.
-        message: sentences where nothing was refined, in whole or in part, where nothing is known, where the run was stopped, or
-            where EXIF data are damaged and were left out. Else it is empty.
+        message: sentences where the hole is what was erased from a mask, where nothing was refined, in whole or in part, where
+            nothing is known, where the run was stopped, or where EXIF data are damaged and were left out. Else it is empty.
         stopped: whether the callback or the keyboard stopped the run before its end. What it did not reach is as it was.
         seconds: the time that the computation took.
         path: the file that it was written to, or None.
@@ -128,8 +128,8 @@ def inpaint_photo(
         dilation: radius in pixels of the disc by which the hole is grown.
         soft_edge: the width in pixels, from the grown hole's rim inwards, over which the old picture is blended into the new.
         soft_mask: whether the mask's gray is kept. All that is brighter than black is filled, and what is filled is laid over
-            the photo with the mask's share of white: at 255 it is wholly new, at 128 half new. It goes without ``threshold``,
-            ``dilation`` and ``soft_edge``.
+            the photo with the mask's share of white: at 255 it is wholly new, at 128 half new. A lossy mask has noise that is
+            gray, too. It goes without ``threshold``, ``dilation`` and ``soft_edge``.
         invert: whether black is the hole in place of white.
         windows: ``"auto"`` computes the whole photo where memory holds it, and else a window around each hole. ``"always"``
             computes windows, which is faster where holes are small. ``"never"`` computes the whole. The photo is never made

@@ -30,11 +30,11 @@ def row(job: Any, state: str, words: str, photo: Any = None) -> dict[str, str]:
             numbers |= {"loss_before": fmean(level[0] for level in finest), "loss_after": fmean(level[-1] for level in finest)}
     said = " ".join(words.split())
     texts = {"name": job.name, "state": state, "note": said} | {name: str(path) for name, path in paths.items()}
-    return dict.fromkeys(COLUMNS, "") | texts | {name: f"{number:.4g}" for name, number in numbers.items()}
+    return dict.fromkeys(COLUMNS, "") | texts | {name: f"{number:.5g}" for name, number in numbers.items()}
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """Rows for the console, with the losses of the whole and the first words of the notes."""
+    """Rows as text for the console, with no more than the first words of the notes."""
     heads = ("name", "state", *NUMBERS, "note")
     lines = [[head.replace("_", " ") for head in heads]]
     lines += [[*(row[head] for head in heads[:-1]), textwrap.shorten(row["note"], 60, placeholder=" ...")] for row in rows]
