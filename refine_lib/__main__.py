@@ -5,8 +5,26 @@ data and its color profile too.
 examples:
   python -m refine_lib beach.jpg beach_mask.png -o filled.jpg
   python -m refine_lib beach.tif mask.png -o filled.tif --dilation 8 --soft-edge 6
+  python -m refine_lib erased.png -o filled.png          no MASK: the hole is what was erased from the photo
   python -m refine_lib photos masks -o filled            each photos/NAME.* with masks/NAME.* or masks/NAME_mask.*
   python -m refine_lib photos watermark.png -o filled    one mask for all photos
+  python -m refine_lib photos photos -o filled           masks beside the photos, with names as above
+  python -m refine_lib photos masks -o filled --report report.csv
+
+several masks of a photo, as LaMa has them:
+  NAME_mask001.png, NAME_mask002.png, ... are filled each by itself; the results are OUT/NAME_mask001.png and so on.
+
+what a mask may be:
+  white on black    a picture; what is gray is parted at --threshold. Gray of 0 and 1 is taken for black and white.
+  black on white    with --invert
+  drawn             in one bright color on transparent ground
+  erased            from a copy of the photo, or from one color all over; without MASK, from PHOTO itself
+  soft              with --soft-mask: from 0, where the photo stays, to 255, where it is wholly new
+  MASK.npy          a NumPy array (H, W): bool, 0 and 1, uint8 up to 255, or fractions in [0, 1]
+
+report:
+  The table at a folder's end and --report have for each photo what became of it, how much of it is hole in percent, how
+  many levels it had, the loss of the largest refined level before and after (the mean over windows), seconds, and a note.
 
 networks:
   big-lama    made for photos; trained by others on photos of places. It is fetched once, some 400 MB.
@@ -32,17 +50,20 @@ from refine_lib.optimizers import OPTIMIZERS
 from refine_lib.photos.inpaint import check_request, inpaint_photo
 from refine_lib.photos.jobs import INTERRUPTED, checked, plan, run
 from refine_lib.photos.opened import Patient, printable_streams
+from refine_lib.photos.report import check_report
 from refine_lib.photos.windows import WINDOWS
 
 ABOUT, _, EXAMPLES = (__doc__ or "").partition("\n\n")  # of the help
 BY_DEFAULT = " (default: %(default)s)"
 DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(inpaint_photo).parameters.items()}
 # The options that are settings of inpaint_photo, by group: the setting, how argparse reads it, and the help.
-PIXELS, SHARE = {"type": int, "metavar": "PX"}, {"type": float, "metavar": "SHARE"}
+PIXELS, SHARE, FLAG = {"type": int, "metavar": "PX"}, {"type": float, "metavar": "SHARE"}, {"action": "store_true"}
 OPTIONS = {
     "the hole": (
         ("dilation", PIXELS, f"by which the hole is grown, to take a rim or a shadow in{BY_DEFAULT}"),
         ("soft_edge", PIXELS | {"type": float}, f"inside the hole over which the seam is blended{BY_DEFAULT}"),
+        ("soft_mask", FLAG, "gray in MASK is how far the filled picture is laid over the photo; above black is hole"),
+        ("invert", FLAG, "black in MASK is the hole, not white"),
         ("threshold", SHARE, f"of white: what is brighter in MASK is hole{BY_DEFAULT}"),
     ),
     "large photos": (
@@ -71,12 +92,13 @@ def _parser():
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m refine_lib", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
     parser.add_argument("photo", type=_path, metavar="PHOTO", help="JPEG, PNG, TIFF or WebP, or a folder of them")
-    one_for_all = "white where the hole is; for a folder a folder, or one for all"
-    parser.add_argument("mask", type=_path, metavar="MASK", help=one_for_all)
+    one_for_all = "white where the hole is; for a folder a folder, or one for all; none: what was erased from PHOTO"
+    parser.add_argument("mask", type=_path, metavar="MASK", nargs="?", help=one_for_all)
     parser.add_argument("-o", "--output", type=_path, metavar="OUT", required=True, help="a new file, or another folder")
     parser.add_argument("--network", default=DEFAULTS["network"], help=f"a name, see below, or a file of weights{BY_DEFAULT}")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest there is)")
     parser.add_argument("--overwrite", action="store_true", help="make anew what is there already")
+    parser.add_argument("--report", type=_path, metavar="FILE.csv", help="a new file: a row for each photo, see below")
     parser.add_argument("--quiet", action="store_true", help="say nothing but what went wrong")
     for title, options in OPTIONS.items():
         group = parser.add_argument_group(title)
@@ -93,12 +115,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv):
     parser = _parser()
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # MASK may stand behind the options, too
     given = {name: getattr(args, name) for options in OPTIONS.values() for name, *_ in options}
     settings: dict[str, Any] = settings_for(args.network) | {name: value for name, value in given.items() if value is not None}
     try:
         check_request(**settings)
         jobs = plan(args.photo, args.mask, args.output, args.overwrite)
+        if args.report:
+            sources = [path for job in jobs for path in (job.photo, job.mask) if path]
+            check_report(args.report, args.output if args.photo.is_dir() else None, args.overwrite, sources)
         model = load_network(args.network, args.device, progress=not args.quiet)
         if args.photo.is_dir():
             _make_folder(args.output)
@@ -110,7 +135,7 @@ def _main(argv):
     except KeyboardInterrupt:
         return INTERRUPTED
     with _without_libraries_words() if args.quiet else nullcontext():
-        return run(checked(jobs, args.overwrite), model, args.overwrite, args.quiet, **settings)
+        return run(checked(jobs, args.overwrite), model, args.overwrite, args.quiet, args.report, **settings)
 
 
 def _make_folder(output):

@@ -1,11 +1,13 @@
 """``python -m refine_lib``: one photo, a folder of photos, what goes wrong on the way, and going on after an interruption."""
 
+import csv
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,7 +181,13 @@ def test_an_interrupted_folder_keeps_what_it_has_and_can_go_on(folders, small_ne
         return whole(*args, callback=interrupt if len(calls) == 2 else callback, **settings)
 
     monkeypatch.setattr(inpaint, "multiscale_inpaint", impatient)
-    assert run(photos, masks, "-o", out) == 130
+    assert run(photos, masks, "-o", out, "--report", out.parent.parent / "r.csv") == 130
+    rows = report_of(out.parent.parent / "r.csv")
+    assert [(Path(row["photo"]).name, row["state"]) for row in rows] == [
+        ("astronaut.jpg", "filled"),
+        ("chelsea.PNG", "stopped"),
+    ]
+    assert Path(rows[1]["output"]).name == ("chelsea.stopped.PNG" if at == "in a photo" else "chelsea.PNG")
     kept = {"in a photo": ["astronaut.jpg", "chelsea.stopped.PNG"], "between": ["astronaut.jpg"]}[at]
     assert sorted(p.name for p in out.iterdir()) == kept
     printed = capsys.readouterr()
@@ -255,6 +263,7 @@ WRONG = {
     "no photo": ("empty masks -o out", "PHOTO is 'empty', which holds no photo; expected files that end in .jpg"),
     "threshold": ("photos masks -o out --threshold 2", "threshold is 2.0; expected a share of white between 0 and 1"),
     "lr": ("photos masks -o out --lr 0", "lr is 0.0; expected a learning rate above 0"),
+    "a soft mask that is dilated": ("photos masks -o out --soft-mask --dilation 3", "soft_mask is True and dilation is 3"),
     "windows": ("photos masks -o out --windows some", "invalid choice: 'some'"),
     "nothing": (" masks -o out", "argument PHOTO: it is empty; expected a path"),
     "a link to nothing": ("photos masks -o dangling", "OUT is the file 'dangling' and PHOTO a folder"),
@@ -372,10 +381,180 @@ def test_quiet_keeps_back_what_libraries_print_of_a_damaged_file(folders, tmp_pa
     assert done.stderr.startswith("coffee.tif: ") and "cannot be read as a picture" in done.stderr
 
 
+def test_what_was_erased_from_a_photo_is_filled_without_a_mask(folders, tmp_path, small_network, capsys):
+    photos, _, out = folders
+    for path in photos.iterdir():
+        path.unlink()
+    for name in ("a.png", "b.webp"):
+        erased = np.dstack([PHOTOS["coffee"], 255 - HOLE])
+        Image.fromarray(erased).save(photos / name, **{"lossless": True, "exact": True} if name == "b.webp" else {})
+    assert run(photos / "a.png", "-o", tmp_path / "a.png") == 0
+    filled = np.asarray(Image.open(tmp_path / "a.png"))
+    assert (filled[..., 3] == 255).all() and np.array_equal(filled[HOLE == 0, :3], PHOTOS["coffee"][HOLE == 0])
+    (photos / "c.png").write_bytes((tmp_path / "a.png").read_bytes())  # opaque
+    assert run(photos, "-o", out) == 1
+    assert sorted(p.name for p in out.iterdir()) == ["a.png", "b.webp"]
+    assert "c.png: there is no mask, and" in (said := capsys.readouterr().err)
+    assert "expected a mask, or a photo with an erased area" in said and "Traceback" not in said
+
+
+def test_a_mask_may_stand_before_or_behind_the_options(folders, tmp_path, small_network):
+    photo, mask = folders[0] / "coffee.tif", folders[1] / "coffee_mask.png"
+    for i, words in enumerate([(photo, "-o", "OUT", mask), ("-o", "OUT", photo, mask), ("--invert", photo, mask, "-o", "OUT")]):
+        out = tmp_path / f"{i}.png"
+        assert run(*(out if word == "OUT" else word for word in words)) == 0
+        assert changed(out, PHOTOS["coffee"])[HOLE == 0].any() == ("--invert" in words)
+
+
+def test_the_gray_of_a_soft_mask_and_an_array_come_from_the_command_line(folders, tmp_path, small_network):
+    photos, masks, out = folders
+    soft = HOLE // 2
+    np.save(tmp_path / "soft.npy", soft / 255)
+    Image.fromarray(soft).save(tmp_path / "soft.png")
+    for mask in ("soft.npy", "soft.png"):
+        assert run(photos / "coffee.tif", tmp_path / mask, "-o", tmp_path / f"{mask}.png", "--soft-mask") == 0
+    assert run(photos / "coffee.tif", masks / "coffee_mask.png", "-o", tmp_path / "hard.png") == 0
+    a, b, hard = (np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int) for name in ("soft.npy", "soft.png", "hard"))
+    assert np.array_equal(a, b) and np.array_equal(a[HOLE == 0], PHOTOS["coffee"][HOLE == 0])
+    assert np.abs(a - (127 * hard + 128 * PHOTOS["coffee"].astype(int)) / 255)[HOLE > 0].max() <= 0.51
+    np.save(masks / "coffee.npy", HOLE > 0)
+    (masks / "coffee_mask.png").unlink()
+    assert run(photos, masks, "-o", out) == 0 and changed(out / "coffee.tif", PHOTOS["coffee"]).any()
+
+
+def test_each_of_a_photos_several_masks_is_a_job(folders, small_network, capsys):
+    photos, masks, out = folders
+    other = np.roll(HOLE, 20, 1)
+    numbered = {"chelsea_mask001": HOLE, "chelsea_mask002": other, "u\u0308_mask000": HOLE}
+    (photos / "coffee.tif").rename(photos / "\u00fc.tif")
+    (masks / "coffee_mask.png").unlink()
+    (masks / "chelsea_mask.png").unlink()
+    for folder, name in ((masks, "apart"), (photos, "beside")):
+        for mask, hole in numbered.items():
+            Image.fromarray(hole).save(folder / f"{mask}.png")
+        (photos / "astronaut_mask.png").write_bytes((masks / "astronaut.png").read_bytes())
+        if folder is masks:
+            (photos / "astronaut_mask.png").unlink()
+        filled = out.with_name(name)
+        assert run(photos, folder, "-o", filled) == 0
+        assert sorted(p.name for p in filled.iterdir()) == ["astronaut.jpg", *(f"{mask}.png" for mask in numbered)]
+        for mask, hole in numbered.items():
+            where = changed(filled / f"{mask}.png", PHOTOS["chelsea" if "chelsea" in mask else "coffee"])
+            assert where[hole > 0].mean() > 0.9 and not where[hole == 0].any()
+        assert "chelsea_mask002.png: wrote" in capsys.readouterr().out
+    assert run(photos, photos, "-o", out.with_name("beside")) == 0
+    assert "0 filled, 4 there already, 0 failed" in capsys.readouterr().out
+
+
+def test_a_numbered_mask_is_of_one_photo_and_of_one_result(folders, small_network, capsys):
+    photos, masks, out = folders
+    for path in (*photos.iterdir(), *masks.iterdir()):
+        path.unlink()
+    for name in ("a.png", "a.jpg", "b.png", "b_mask001.png"):
+        Image.fromarray(PHOTOS["coffee"]).save(photos / name)
+    for name in ("a_mask001.png", "b_mask.png", "b_mask001.png"):  # the last is that of the photo with its name
+        Image.fromarray(HOLE).save(masks / name)
+    assert run(photos, masks, "-o", out) == 1
+    assert "a_mask001.png: has the result a_mask001.png, as a.jpg with a_mask001.png has; rename" in capsys.readouterr().err
+    assert sorted(p.name for p in out.iterdir()) == ["a_mask001.png", "b.png", "b_mask001.png"]
+
+
+def report_of(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_report_has_a_row_for_each_photo(folders, small_network, tiny_single, capsys):
+    photos, masks, out = folders
+    (photos / "broken, \u7167.jpg").write_bytes(b"no picture")
+    (masks / "broken, \u7167.png").write_bytes((masks / "astronaut.png").read_bytes())
+    assert run(photos, masks, "-o", out, "--report", out / "report.CSV", "--smallest-scale", 48, "--lr", 0.002) == 1
+    rows = report_of(out / "report.CSV")
+    assert [row["state"] for row in rows] == ["filled", "failed", "filled", "filled"]
+    row = rows[3]
+    assert (row["photo"], row["mask"], row["output"]) == tuple(
+        map(str, (photos / "coffee.tif", masks / "coffee_mask.png", out / "coffee.tif"))
+    )
+    assert float(row["hole_percent"]) == pytest.approx(100 * (HOLE > 0).mean(), rel=1e-3) and row["levels"] == "2"
+    same = dict(n_iters=1, smallest_scale=48, lr=0.002, progress=False)
+    done = inpaint.inpaint_photo(photos / "coffee.tif", masks / "coffee_mask.png", None, tiny_single, **same)
+    [result] = done.results
+    assert float(row["loss_before"]) == pytest.approx(result.losses[-1][0], rel=1e-3)
+    assert float(row["loss_after"]) == pytest.approx(result.losses[-1][-1], rel=1e-3)
+    assert float(row["seconds"]) > 0 and row["note"] == ""
+    assert "cannot be read as a picture" in rows[1]["note"] and rows[1]["photo"].endswith("broken, \u7167.jpg")
+    assert rows[1]["loss_before"] == rows[1]["seconds"] == ""
+    *_, head, _, _, _, coffee, end = capsys.readouterr().out.splitlines()
+    assert head.split() == "name state hole percent levels loss before loss after seconds note".split()
+    assert coffee.split()[:4] == ["coffee.tif", "filled", row["hole_percent"], "2"] and end.startswith("3 filled")
+    assert run(photos, masks, "-o", out, "--quiet", "--report", out / "again.csv") == 1
+    assert [row["state"] for row in report_of(out / "again.csv")] == [
+        "there already",
+        "failed",
+        "there already",
+        "there already",
+    ]
+    assert capsys.readouterr().out == ""
+
+
+def test_the_losses_of_several_windows_are_their_mean(folders, tmp_path, small_network, tiny_single, capsys):
+    two = np.zeros((96, 128), np.uint8)
+    two[8:16, 8:16] = two[70:90, 100:120] = 255
+    Image.fromarray(two).save(tmp_path / "two.png")
+    photo, settings = folders[0] / "chelsea.PNG", dict(windows="always", context=0, smallest_scale=20, erosion=3, lr=0.002)
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    assert run(photo, tmp_path / "two.png", "-o", tmp_path / "a.png", "--report", tmp_path / "a.csv", *words) == 0
+    [row] = report_of(tmp_path / "a.csv")
+    done = inpaint.inpaint_photo(photo, tmp_path / "two.png", None, tiny_single, n_iters=1, progress=False, **settings)
+    refined = [[level for level in result.losses if level][-1] for result in done.results]
+    assert len(done.windows) == len(refined) == 2
+    assert float(row["loss_before"]) == pytest.approx(np.mean([level[0] for level in refined]), rel=1e-3)
+    assert float(row["loss_after"]) == pytest.approx(np.mean([level[-1] for level in refined]), rel=1e-3)
+    assert row["levels"] == str(max(result.n_levels for result in done.results))
+    assert "name" not in capsys.readouterr().out  # a table of one row is none
+
+
+def test_a_report_replaces_nothing_unless_it_may(folders, tmp_path, small_network, capsys):
+    photos, masks, out = folders
+    one = [photos / "coffee.tif", masks / "coffee_mask.png", "-o", tmp_path / "a.png"]
+    (tmp_path / "photo.csv").symlink_to(photos / "coffee.tif")
+    (tmp_path / "there.csv").write_text("mine")
+    before = (photos / "coffee.tif").read_bytes()
+    for report, words in (
+        ("there.csv", "there.csv', which is there already; expected a new name"),
+        ("photo.csv", "photo.csv', which is a photo or a mask of the work; expected another name"),
+        ("report.txt", "report.txt'; expected a name that ends in one of .csv"),
+        ("nowhere/r.csv", "nowhere/r.csv', whose folder is not there"),
+        ("a.png/r.csv", "a.png/r.csv', whose folder is not there"),
+    ):
+        for more in [] if report == "there.csv" else [[], ["--overwrite"]]:
+            assert run(*one, "--report", tmp_path / report, *more) == 2
+            assert words in " ".join(capsys.readouterr().err.split())
+    assert run(*one, "--report", tmp_path / "there.csv") == 2 and not small_network and not (tmp_path / "a.png").exists()
+    assert (tmp_path / "there.csv").read_text() == "mine" and (photos / "coffee.tif").read_bytes() == before
+    assert run(*one, "--report", tmp_path / "there.csv", "--overwrite", "--quiet") == 0
+    assert [row["state"] for row in report_of(tmp_path / "there.csv")] == ["filled"]
+
+
+def test_a_report_that_cannot_be_written_in_the_end_is_a_sentence(folders, tmp_path, small_network, monkeypatch, capsys):
+    photos, masks, _ = folders
+
+    def slow(*args, work=jobs.inpaint_photo, **settings):
+        (tmp_path / "r.csv").write_text("mine")  # another command is faster
+        return work(*args, **settings)
+
+    monkeypatch.setattr(jobs, "inpaint_photo", slow)
+    one = [photos / "coffee.tif", masks / "coffee_mask.png", "-o", tmp_path / "a.png", "--report", tmp_path / "r.csv"]
+    assert run(*one) == 1 and (tmp_path / "a.png").exists() and (tmp_path / "r.csv").read_text() == "mine"
+    assert "r.csv', which could not be written: " in capsys.readouterr().err
+
+
 def test_the_help_says_what_is_needed_and_shows_examples(capsys):
     with pytest.raises(SystemExit, match="0"):
         command.main(["--help"])
     told = capsys.readouterr().out
+    for word in ("--report FILE.csv", "--soft-mask", "--invert", "[MASK]", "NAME_mask001.png", "MASK.npy", "erased"):
+        assert word in told, word
     assert "mini-lama   a toy" in told and "python -m refine_lib beach.jpg beach_mask.png -o filled.jpg" in told
 
 

@@ -3,7 +3,7 @@
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -102,8 +102,14 @@ def without_pictures(xmp: bytes) -> bytes:
     return b"" if any(name in plain for name in SHOWN) else xmp
 
 
-def check_output(path: str | os.PathLike, overwrite: bool = False, sources: Iterable[Source] = ()) -> None:
-    """Raises unless a photo can be written to a path.
+def check_output(
+    path: str | os.PathLike,
+    overwrite: bool = False,
+    sources: Iterable[Any] = (),
+    name: str = "output",
+    endings: Collection[str] = tuple(ENDINGS),
+) -> None:
+    """Raises unless a photo, or another file, can be written to a path.
 
     It takes a known ending, a folder that files can be written to, a name with room for ``.stopped`` in it, and no file that is
     there, or ``overwrite``. A source of the work is never replaced, whatever name or link leads to it.
@@ -112,15 +118,17 @@ def check_output(path: str | os.PathLike, overwrite: bool = False, sources: Iter
         path: to write to.
         overwrite: whether a file that is there may be replaced.
         sources: photos and masks that the work reads. What is no file on disk is passed over.
+        name: of the argument, for messages.
+        endings: that are known.
     """
     if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"output is a {type(path).__name__}; expected a path")
-    path, what = Path(path), f"output is {in_short(os.fspath(path))}"
-    if path.suffix.lower() not in ENDINGS:
-        raise ValueError(f"{what}; expected a name that ends in one of {', '.join(ENDINGS)}")
+        raise TypeError(f"{name} is a {type(path).__name__}; expected a path")
+    path, what = Path(path), f"{name} is {in_short(os.fspath(path))}"
+    if path.suffix.lower() not in endings:
+        raise ValueError(f"{what}; expected a name that ends in one of {', '.join(endings)}")
     if not os.path.isdir(path.parent):
         raise FileNotFoundError(f"{what}, whose folder is not there; expected one that is")
-    if os.path.exists(path) and any(os.path.isfile(name) and path.samefile(name) for name in map(name_of, sources)):
+    if os.path.exists(path) and any(os.path.isfile(one) and path.samefile(one) for one in map(name_of, sources)):
         raise FileExistsError(f"{what}, which is a photo or a mask of the work; expected another name, so that it stays")
     if os.path.lexists(path) and not (overwrite and path.is_file()):
         raise FileExistsError(f"{what}, which is there already; expected a new name, or to overwrite it")

@@ -26,8 +26,8 @@ from refine_lib.networks import load_network, settings_for
 from refine_lib.networks.probe import check_model, device_of
 from refine_lib.optimizers import OPTIMIZERS
 from refine_lib.photos.files import LeftOut, Photo, check_holds, check_output, read_photo, write_photo
-from refine_lib.photos.holes import read_hole
-from refine_lib.photos.opened import Source, name_of
+from refine_lib.photos.holes import blended, check_soft, check_two, read_hole
+from refine_lib.photos.opened import Source
 from refine_lib.photos.pixels import to_image, to_pixels
 from refine_lib.photos.windows import WINDOWS, Window, plan_windows
 from refine_lib.pyramid import level_sizes
@@ -47,8 +47,8 @@ class InpaintedPhoto:
         mask: the hole, grown by ``dilation``: (1, 1, H, W), 1 = hole.
         windows: the parts that were computed, or were to be, each as (top, bottom, left, right) in pixels.
         results: the ``Result`` of each window that was begun, with the window's picture.
-        message: sentences where nothing was refined, in whole or in part, where nothing is known, where the run was stopped, or
-            where EXIF data are damaged and were left out. Else it is empty.
+        message: sentences where the hole is what was erased from a mask, where nothing was refined, in whole or in part, where
+            nothing is known, where the run was stopped, or where EXIF data are damaged and were left out. Else it is empty.
         stopped: whether the callback or the keyboard stopped the run before its end. What it did not reach is as it was.
         seconds: the time that the computation took.
         path: the file that it was written to, or None.
@@ -81,7 +81,7 @@ class InpaintedPhoto:
 @plainly
 def inpaint_photo(
     photo: Source,
-    mask: Source,
+    mask: Source | np.ndarray | None = None,
     output: str | os.PathLike | None = None,
     network: Any = "big-lama",
     *,
@@ -95,6 +95,8 @@ def inpaint_photo(
     threshold: float = 0.5,
     dilation: int = 0,
     soft_edge: float = 0,
+    soft_mask: bool = False,
+    invert: bool = False,
     windows: str = "auto",
     context: float = 0.5,
     overwrite: bool = False,
@@ -110,8 +112,11 @@ def inpaint_photo(
 
     Args:
         photo: a path, an opened file or a Pillow image: JPEG, PNG, TIFF or WebP; also GIF and BMP.
-        mask: the same, of any mode, and of the photo's size. It is bright where the hole is, or drawn there in one color on
-            transparent ground.
+        mask: the same, of any mode, and of the photo's size; or an array (H, W), or the path of one, ``.npy``. It is bright
+            where the hole is, or drawn there in one color on transparent ground, or it is the photo, or one color, from which
+            the hole was erased. ``refine_lib.photos.holes.read_hole`` tells more. None takes the areas that were erased from
+            the photo itself. What was under them is not used, and what is partly transparent at their rim is laid over what
+            is filled, unless ``dilation`` or ``soft_edge`` is given.
         output: the path to write to. Its ending, .jpg, .png, .tif or .webp, says the format. When a run is stopped, what it has
             is written beside it, as ``name.stopped.png``. None writes nothing.
         network: a name or path for ``load_network``, or a split network.
@@ -119,9 +124,13 @@ def inpaint_photo(
             network 512 and 0.002.
         n_iters, erosion, loss, optimizer, speed, callback: as in ``multiscale_inpaint``. A ``Step`` speaks of the window that
             is computed.
-        threshold: a share of white. What is brighter in the mask is hole.
+        threshold: a share of white. What is brighter in the mask is hole. In a mask of 0 and 1 white is 1.
         dilation: radius in pixels of the disc by which the hole is grown.
         soft_edge: the width in pixels, from the grown hole's rim inwards, over which the old picture is blended into the new.
+        soft_mask: whether the mask's gray is kept. All that is brighter than black is filled, and what is filled is laid over
+            the photo with the mask's share of white: at 255 it is wholly new, at 128 half new. A lossy mask has noise that is
+            gray, too. It goes without ``threshold``, ``dilation`` and ``soft_edge``.
+        invert: whether black is the hole in place of white.
         windows: ``"auto"`` computes the whole photo where memory holds it, and else a window around each hole. ``"always"``
             computes windows, which is faster where holes are small. ``"never"`` computes the whole. The photo is never made
             smaller.
@@ -159,7 +168,7 @@ def inpaint_photo(
     settings |= {key: value for key, value in {"smallest_scale": smallest_scale, "lr": lr}.items() if value is not None}
     settings |= {"n_iters": n_iters, "erosion": erosion, "loss": loss, "optimizer": optimizer, "speed": speed}
     (threshold, dilation, soft_edge, context), settings = check_request(
-        threshold, dilation, soft_edge, windows, context, callback=callback, **settings
+        threshold, dilation, soft_edge, windows, context, soft_mask, invert, callback=callback, **settings
     )
     if named:
         device = pick_device(device)
@@ -169,14 +178,14 @@ def inpaint_photo(
             raise ValueError(f"device is {device!r} and network is a split network; expected None: it stays where it is")
     if output is not None:
         check_output(output, overwrite, (photo, mask))
-    _check_two(photo, mask)
-    given, hole = read_photo(photo), read_hole(mask, threshold)
-    _check_size(hole, given)
+    check_two(photo, mask)
+    given = read_photo(photo)
+    drawn = read_hole(mask, given, invert)
     if output is not None:
         check_holds(output, given)
 
     started = time.perf_counter()
-    known = 1 - torch.from_numpy(hole)[None, None].float()
+    known = torch.from_numpy(drawn.share <= (0 if soft_mask or mask is None else threshold))[None, None].float()
     grown = 1 - erode(known, 2 * int(dilation) + 1)
     work = _Work(given.image, grown[0, 0].numpy() > 0)
     if grown.any():
@@ -189,13 +198,16 @@ def inpaint_photo(
         work.windows, work.owner = plan_windows(work.hole, windows, context, settings["smallest_scale"], budget)
         work.run(model, settings, callback, Path(given.name).name if progress else None)
 
-    said, whole = work.message(threshold), "The hole is the whole photo: there is nothing to go by." * bool(work.hole.all())
+    share = drawn.share if soft_mask else 1 if mask is not None or dilation else 0  # of the new picture
+    said = work.message(0 if soft_mask else threshold, drawn.share.max())
+    whole = "The hole is the whole photo: there is nothing to go by." * bool(work.hole.all())
+    notes = dict.fromkeys(result.note for result in work.results)
     done = InpaintedPhoto(
-        image=work.image(soft_edge),
+        image=work.image(share, soft_edge),
         mask=grown,
         windows=[(w.top, w.bottom, w.left, w.right) for w in work.windows],
         results=work.results,
-        message="\n".join(filter(None, [whole, said, *dict.fromkeys(result.note for result in work.results), given.message])),
+        message="\n".join(filter(None, [drawn.message, whole, said, *notes, given.message])),
         stopped=work.stopped,
         seconds=time.perf_counter() - started,
         _photo=given,
@@ -211,7 +223,7 @@ def inpaint_photo(
 
 
 def check_request(
-    threshold, dilation, soft_edge, windows, context, smallest_scale, callback=None, speed="auto", **settings
+    threshold, dilation, soft_edge, windows, context, soft_mask, invert, smallest_scale, callback=None, speed="auto", **settings
 ) -> tuple[tuple[float, int, float, float], dict[str, Any]]:
     """The numbers of ``inpaint_photo``, and its settings for ``multiscale_inpaint``. Raises unless all are in range."""
 
@@ -222,12 +234,14 @@ def check_request(
     settings = check_settings(**settings, callback=callback, speed=speed) | {"smallest_scale": scale, "speed": speed}
     check_choice(windows, "windows", WINDOWS)
     share = "expected a share of white between 0 and 1"
-    return (
+    numbers = (
         as_number(threshold, "threshold", lambda number: 0 < number < 1, share),
         as_integer(dilation, "dilation", "pixels"),
         at_least_0(soft_edge, "soft_edge", "expected a width of 0 or more pixels"),
         at_least_0(context, "context", "expected 0 or more, a share of the hole's longer side"),
-    ), settings
+    )
+    check_soft(soft_mask, invert, *numbers[:3])
+    return numbers, settings
 
 
 class _Work:
@@ -278,21 +292,21 @@ class _Work:
         self.colors[window.part][own] = to_pixels(picture, self.colors.dtype)[own]
         self.filled[window.part] |= own
 
-    def image(self, soft_edge):
-        """The photo with what is filled so far, its seam softened, as a Pillow image."""
-        filled, colors = self.filled, self.colors.copy()
+    def image(self, share, soft_edge):
+        """The photo with what is filled so far laid over it, as a Pillow image. ``share`` is as in ``blended``."""
+        filled = self.filled
         if soft_edge and not filled.all():
-            depth = np.asarray(scipy.ndimage.distance_transform_edt(filled))[filled]
-            weight = (depth / (soft_edge + 1)).clip(max=1).reshape(-1, *[1] * (colors.ndim - 2))
-            colors[filled] = (weight * colors[filled] + (1 - weight) * self.given[filled]).round()
+            share = (np.asarray(scipy.ndimage.distance_transform_edt(filled)) / (soft_edge + 1)).clip(max=1)
+        colors = blended(self.colors, self.given, filled, share, self.alpha)
         if self.alpha is None:
             return Image.fromarray(colors)
         return Image.fromarray(np.dstack([colors, np.where(filled, 255, self.alpha).astype(np.uint8)]))
 
-    def message(self, threshold):
+    def message(self, threshold, brightest):
         """What the runs have to say, a sentence or more each. It is empty where all holes were refined."""
         if not self.hole.any():
-            return f"The mask has no hole, nothing above {threshold:.0%} of white: the photo comes back as it is."
+            most = f" (its brightest is {brightest:.1%})" * bool(brightest)
+            return f"The mask has no hole, nothing above {threshold:.0%} of white{most}: the photo comes back as it is."
         n = len(self.windows)
         said = [f"Window {i} of {n}: " * (n > 1) + r.message for i, r in enumerate(self.results, start=1) if r.message]
         if self.stopped and not self.results[-1].stopped:
@@ -307,22 +321,6 @@ def _show(bar, where, sizes, callback, step):
         bar.set_postfix_str(where + step.in_short)
     bar.update(height * width)
     return None if callback is None else callback(step)
-
-
-def _check_two(photo, mask):
-    are_files = all(isinstance(source, (str, os.PathLike)) and os.path.isfile(source) for source in (photo, mask))
-    if photo is mask or are_files and os.path.samefile(photo, mask):
-        raise ValueError(f"mask is {name_of(mask)}, the photo itself; expected another picture, white where the hole is")
-
-
-def _check_size(hole, photo):
-    size, wanted = hole.shape[::-1], photo.image.size
-    if size == wanted:
-        return
-    given = "mask is {} px wide and {} px high, {} is {} px wide and {} px high".format(*size, photo.name, *wanted)
-    if size == photo.stored_size:
-        raise ValueError(f"{given} when it is turned upright, as its EXIF data say; expected a mask of the upright photo")
-    raise ValueError(f"{given}; expected the same")
 
 
 def _free_name(output):

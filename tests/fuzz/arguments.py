@@ -75,6 +75,14 @@ MASKS = [
     MASK * 0 + 1,
     MASK[..., :16, :17],
     MASK.expand(2, -1, -1, -1),
+    None,
+    HOLE,
+    HOLE > 0,
+    HOLE / 255,
+    HOLE[:-1] / np.nan,
+    HOLE.astype(object),
+    HOLE * 1j,
+    np.zeros((0, 0)),
 ]
 PATHS = [
     "",
@@ -109,6 +117,8 @@ GOOD = {  # what each argument usually is
     "threshold": [0.5],
     "dilation": [0, 2],
     "soft_edge": [0, 1.5],
+    "soft_mask": [False],
+    "invert": [False, True],
     "windows": ["auto", "always", "never"],
     "context": [0.5, 0],
     "photo": [Image.fromarray(PIXELS)],
@@ -138,6 +148,8 @@ CALLS = {
         "threshold",
         "dilation",
         "soft_edge",
+        "soft_mask",
+        "invert",
         "windows",
         "context",
         "n_iters",
@@ -206,7 +218,10 @@ def _words(rng):
     for _ in range(rng.choice([0, 1, 1, 2, 4])):
         name = rng.choice([name for options in OPTIONS.values() for name, *_ in options])
         words += [f"--{name.replace('_', '-')}", rng.choice([word for word in odd if name != "n_iters" or word[0:1] != "9"])]
-    return words + rng.choice([[], [], ["--overwrite"], ["--quiet"], ["--network", "nowhere"], ["--help"]])
+    words += rng.choice([[], [], ["--report", rng.choice([*paths, "r.csv", "a/r.csv", ".csv", "out/r.csv"])]])
+    return words + rng.choice(
+        [[], [], ["--soft-mask"], ["--invert"], ["--overwrite"], ["--quiet"], ["--network", "nowhere"], ["--help"]]
+    )
 
 
 def try_case(case, folder):

@@ -97,6 +97,28 @@ def changed(content, rng):
     return bytes(content)
 
 
+def _drawn():
+    """Masks with transparency and arrays."""
+    whole = np.full_like(HOLE, 255)
+    pictures = {
+        "erased from black": (PIXELS[..., :3] * 0, whole - HOLE),
+        "erased from the photo": (PIXELS[..., :3], whole - HOLE),
+        "drawn": (PIXELS[..., :3] * 0 + 255, HOLE),
+        "soft": (PIXELS[..., :3] * 0, whole - HOLE // 3 * 2),
+    }
+    for colors, alpha in pictures.values():
+        file = io.BytesIO()
+        Image.fromarray(np.dstack([colors, alpha])).save(file, "PNG")
+        yield ".png", file.getvalue()
+    for array in (HOLE, HOLE > 0, HOLE / 255, (HOLE > 0).astype(int)[None], HOLE.astype(object)):
+        file = io.BytesIO()
+        np.save(file, array)
+        yield ".npy", file.getvalue()
+
+
+DRAWN = list(_drawn())
+
+
 def cases(rng):
     """Yields (name, (photo, mask, settings)): two files as (ending, bytes), and what ``inpaint_photo`` is told."""
     files = whole_files()
@@ -108,8 +130,8 @@ def cases(rng):
         photo, mask = rng.choice(files), (".png", hole.getvalue())
         if rng.random() < 0.8:
             photo = photo[0], changed(photo[1], rng)
-        if rng.random() < 0.3:
-            mask = rng.choice(files)
+        if rng.random() < 0.5:
+            mask = rng.choice([*files, *DRAWN])
             mask = mask[0], changed(mask[1], rng) if rng.random() < 0.5 else mask[1]
         settings = {
             "windows": rng.choice(["auto", "always", "never"]),
@@ -117,16 +139,22 @@ def cases(rng):
             "soft_edge": rng.choice([0, 0, 0.5, 4, 1e9]),
             "threshold": rng.choice([0.5, 0.5, 0.01, 0.99]),
             "context": rng.choice([0.5, 0, 7, 1e200]),
+            "invert": rng.random() < 0.2,
         }
+        if rng.random() < 0.2:
+            settings |= {"soft_mask": True, "dilation": 0, "soft_edge": 0, "threshold": 0.5}
+        if rng.random() < 0.1:
+            mask = None
         yield f"photo{n}{photo[0]}", (photo, mask, rng.choice(list(ENDINGS)), settings)
 
 
 def try_case(case, folder):
     """Raises AssertionError unless the photo comes back right, or an error of the known kinds names a file or an argument."""
     photo, mask, ending, settings = case
-    paths = folder / f"photo{photo[0]}", folder / f"mask{mask[0]}"
-    for path, (_, content) in zip(paths, (photo, mask), strict=True):
-        path.write_bytes(content)
+    paths = folder / f"photo{photo[0]}", folder / f"mask{mask[0]}" if mask else None
+    for path, given in zip(paths, (photo, mask), strict=True):
+        if path:
+            path.write_bytes(given[1])
     output = folder / f"filled{ending}"
     try:
         with warnings.catch_warnings(action="ignore"):
