@@ -5,6 +5,8 @@ data and its color profile too.
 examples:
   python -m refine_lib beach.jpg beach_mask.png -o filled.jpg
   python -m refine_lib beach.tif mask.png -o filled.tif --dilation 8 --soft-edge 6
+  python -m refine_lib beach.jpg mask.png -o filled.jpg --guide small_and_filled.png
+  python -m refine_lib beach.jpg -o wide.jpg --extend 0 200 0 200
   python -m refine_lib photos masks -o filled            each photos/NAME.* with masks/NAME.* or masks/NAME_mask.*
   python -m refine_lib photos watermark.png -o filled    one mask for all photos
 
@@ -39,18 +41,21 @@ BY_DEFAULT = " (default: %(default)s)"
 DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(inpaint_photo).parameters.items()}
 # The options that are settings of inpaint_photo, by group: the setting, how argparse reads it, and the help.
 PIXELS, SHARE = {"type": int, "metavar": "PX"}, {"type": float, "metavar": "SHARE"}
+SIDES = {"type": int, "nargs": 4, "metavar": ("TOP", "RIGHT", "BOTTOM", "LEFT")}
 OPTIONS = {
     "the hole": (
         ("dilation", PIXELS, f"by which the hole is grown, to take a rim or a shadow in{BY_DEFAULT}"),
         ("soft_edge", PIXELS | {"type": float}, f"inside the hole over which the seam is blended{BY_DEFAULT}"),
+        ("extend", SIDES, "by which the photo grows; the new area is filled, worse with distance"),
         ("threshold", SHARE, f"of white: what is brighter in MASK is hole{BY_DEFAULT}"),
     ),
     "large photos": (
-        ("windows", {"choices": WINDOWS}, "compute parts, around the holes (default: if need be)"),
+        ("windows", {"choices": WINDOWS}, "compute parts, around the holes (default: where that pays)"),
         ("context", SHARE, f"of a hole's longer side: what a part shows around it{BY_DEFAULT}"),
     ),
     "the method": (
         ("n_iters", {"type": int, "metavar": "N"}, f"steps at each size; 0 is fast and plain{BY_DEFAULT}"),
+        ("guide", {"type": lambda word: _path(word), "metavar": "FILE"}, "a small copy of PHOTO, filled by any other tool"),
         ("smallest_scale", PIXELS, "that the network was trained at (default: its own)"),
         ("lr", {"type": float}, "how far a step goes (default: the network's own)"),
         ("erosion", PIXELS, f"of the hole's rim that do not count in a step{BY_DEFAULT}"),
@@ -71,8 +76,8 @@ def _parser():
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m refine_lib", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
     parser.add_argument("photo", type=_path, metavar="PHOTO", help="JPEG, PNG, TIFF or WebP, or a folder of them")
-    one_for_all = "white where the hole is; for a folder a folder, or one for all"
-    parser.add_argument("mask", type=_path, metavar="MASK", help=one_for_all)
+    one_for_all = "white where the hole is; for a folder a folder, or one for all; needless with --extend"
+    parser.add_argument("mask", nargs="?", type=_path, metavar="MASK", help=one_for_all)
     parser.add_argument("-o", "--output", type=_path, metavar="OUT", required=True, help="a new file, or another folder")
     parser.add_argument("--network", default=DEFAULTS["network"], help=f"a name, see below, or a file of weights{BY_DEFAULT}")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest there is)")
@@ -93,11 +98,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv):
     parser = _parser()
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # MASK may be missing, or stand behind the options
     given = {name: getattr(args, name) for options in OPTIONS.values() for name, *_ in options}
     settings: dict[str, Any] = settings_for(args.network) | {name: value for name, value in given.items() if value is not None}
     try:
-        check_request(**settings)
+        check_request(**settings | {"mask": args.mask, "extend": args.extend})
         jobs = plan(args.photo, args.mask, args.output, args.overwrite)
         model = load_network(args.network, args.device, progress=not args.quiet)
         if args.photo.is_dir():

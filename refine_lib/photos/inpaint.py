@@ -5,7 +5,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.ndimage
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -25,9 +26,11 @@ from refine_lib.masks import erode
 from refine_lib.networks import load_network, settings_for
 from refine_lib.networks.probe import check_model, device_of
 from refine_lib.optimizers import OPTIMIZERS
+from refine_lib.photos.canvas import FALLS_WITH_DISTANCE, as_extent, check_size, check_two, extended
 from refine_lib.photos.files import LeftOut, Photo, check_holds, check_output, read_photo, write_photo
+from refine_lib.photos.guides import Guide
 from refine_lib.photos.holes import read_hole
-from refine_lib.photos.opened import Source, name_of
+from refine_lib.photos.opened import Source
 from refine_lib.photos.pixels import to_image, to_pixels
 from refine_lib.photos.windows import WINDOWS, Window, plan_windows
 from refine_lib.pyramid import level_sizes
@@ -44,11 +47,11 @@ class InpaintedPhoto:
     Attributes:
         image: the filled photo, a Pillow image, upright, in the photo's mode (a palette as its colors, black and white as
             gray).
-        mask: the hole, grown by ``dilation``: (1, 1, H, W), 1 = hole.
+        mask: the hole, grown by ``dilation``, and the area that ``extend`` added: (1, 1, H, W), 1 = hole.
         windows: the parts that were computed, or were to be, each as (top, bottom, left, right) in pixels.
         results: the ``Result`` of each window that was begun, with the window's picture.
-        message: sentences where nothing was refined, in whole or in part, where nothing is known, where the run was stopped, or
-            where EXIF data are damaged and were left out. Else it is empty.
+        message: sentences where nothing was refined, in whole or in part, where nothing is known, where the photo was extended,
+            where the run was stopped, or where EXIF data are damaged and were left out. Else it is empty.
         stopped: whether the callback or the keyboard stopped the run before its end. What it did not reach is as it was.
         seconds: the time that the computation took.
         path: the file that it was written to, or None.
@@ -69,10 +72,15 @@ class InpaintedPhoto:
         write_photo(self.image, path, self._photo, overwrite)
         self.path = Path(path)
 
+    @property
+    def in_short(self) -> str:
+        """``2 windows, 3% of the photo, 12.3 s. Nothing was``: what was computed, and the message."""
+        n, pixels = len(self.windows), sum((bottom - top) * (right - left) for top, bottom, left, right in self.windows)
+        share = f"{n} window{'s' * (n != 1)}, {pixels / self.mask.numel():.0%} of the photo"
+        return f"{share}, {self.seconds:.1f} s. {self.message}".rstrip()
+
     def __str__(self):
-        n = len(self.windows)
-        size = f"{self.image.width} px wide, {self.image.height} px high"
-        return f"{self._photo.name}: {size}, {n} window{'s' * (n != 1)}, {self.seconds:.1f} s. {self.message}".rstrip()
+        return f"{self._photo.name}: {self.image.width} px wide, {self.image.height} px high, {self.in_short}"
 
     def __repr__(self):
         return f"<InpaintedPhoto: {self}>"
@@ -81,7 +89,7 @@ class InpaintedPhoto:
 @plainly
 def inpaint_photo(
     photo: Source,
-    mask: Source,
+    mask: Source | None = None,
     output: str | os.PathLike | None = None,
     network: Any = "big-lama",
     *,
@@ -97,6 +105,8 @@ def inpaint_photo(
     soft_edge: float = 0,
     windows: str = "auto",
     context: float = 0.5,
+    guide: Source | None = None,
+    extend: Sequence[int] | None = None,
     overwrite: bool = False,
     device: torch.device | str | None = None,
     progress: bool = True,
@@ -111,7 +121,7 @@ def inpaint_photo(
     Args:
         photo: a path, an opened file or a Pillow image: JPEG, PNG, TIFF or WebP; also GIF and BMP.
         mask: the same, of any mode, and of the photo's size. It is bright where the hole is, or drawn there in one color on
-            transparent ground.
+            transparent ground. With ``extend`` it may be None: no further hole.
         output: the path to write to. Its ending, .jpg, .png, .tif or .webp, says the format. When a run is stopped, what it has
             is written beside it, as ``name.stopped.png``. None writes nothing.
         network: a name or path for ``load_network``, or a split network.
@@ -122,12 +132,17 @@ def inpaint_photo(
         threshold: a share of white. What is brighter in the mask is hole.
         dilation: radius in pixels of the disc by which the hole is grown.
         soft_edge: the width in pixels, from the grown hole's rim inwards, over which the old picture is blended into the new.
-        windows: ``"auto"`` computes the whole photo where memory holds it, and else a window around each hole. ``"always"``
-            computes windows, which is faster where holes are small. ``"never"`` computes the whole. The photo is never made
-            smaller.
+        windows: ``"auto"`` computes a window around each hole where that is less than half of the work, or where memory does
+            not hold the whole photo, and else the whole. ``"always"`` computes windows, ``"never"`` the whole. The photo is
+            never made smaller.
         context: what a window shows to each side of its hole, as a share of the hole's longer side. It is at least
             ``smallest_scale`` pixels. Where memory does not hold that, the window shows less, but at least a quarter of
             ``smallest_scale``.
+        guide: a picture of the photo, smaller or as large, with its hole filled by whatever else: a diffusion model, a person.
+            It is a source as the photo is, of 8 bits a channel, upright and of the photo's proportions (with ``extend``, of the
+            larger canvas). As in ``multiscale_inpaint`` it takes the place of the smallest levels.
+        extend: (top, right, bottom, left), how many pixels the photo is to grow at each side. The new area is hole, and
+            ``dilation`` does not grow it. The mask has the old size. Quality falls with the distance from what is known.
         overwrite: whether a file that is there is replaced.
         device: where a network that is named computes, as in ``load_network``.
         progress: whether to show a progress bar.
@@ -158,8 +173,8 @@ def inpaint_photo(
     settings: dict[str, Any] = dict(settings_for(network if named else None))
     settings |= {key: value for key, value in {"smallest_scale": smallest_scale, "lr": lr}.items() if value is not None}
     settings |= {"n_iters": n_iters, "erosion": erosion, "loss": loss, "optimizer": optimizer, "speed": speed}
-    (threshold, dilation, soft_edge, context), settings = check_request(
-        threshold, dilation, soft_edge, windows, context, callback=callback, **settings
+    (threshold, dilation, soft_edge, context, extend), settings = check_request(
+        threshold, dilation, soft_edge, windows, context, callback=callback, mask=mask, extend=extend, **settings
     )
     if named:
         device = pick_device(device)
@@ -168,17 +183,21 @@ def inpaint_photo(
         if device is not None:
             raise ValueError(f"device is {device!r} and network is a split network; expected None: it stays where it is")
     if output is not None:
-        check_output(output, overwrite, (photo, mask))
-    _check_two(photo, mask)
-    given, hole = read_photo(photo), read_hole(mask, threshold)
-    _check_size(hole, given)
+        check_output(output, overwrite, (photo,) if mask is None else (photo, mask))
+    check_two(photo, mask)
+    given = read_photo(photo)
+    hole = np.zeros(given.image.size[::-1], bool) if mask is None else read_hole(mask, threshold)
+    check_size(hole, given)
+    given, (top, right, bottom, left) = extended(given, extend), extend
+    guided = None if guide is None else Guide(guide, (given.image.height, given.image.width))
     if output is not None:
         check_holds(output, given)
 
     started = time.perf_counter()
     known = 1 - torch.from_numpy(hole)[None, None].float()
     grown = 1 - erode(known, 2 * int(dilation) + 1)
-    work = _Work(given.image, grown[0, 0].numpy() > 0)
+    grown = F.pad(grown, (left, right, top, bottom), value=1)
+    work = _Work(given.image, grown[0, 0].numpy() > 0, guided)
     if grown.any():
         model = load_network(os.fspath(network), device, progress) if named else network
         available = available_memory(device_of(model, torch.device("cpu"))) - KEPT_BYTES_PER_PIXEL * grown.numel()
@@ -186,16 +205,19 @@ def inpaint_photo(
             HELD_PER_BYTE * bytes_per_pixel(sped_up(model, speed, whole=loss == "code")[0], OPTIMIZERS[optimizer]),
             max(available, 0),
         )
-        work.windows, work.owner = plan_windows(work.hole, windows, context, settings["smallest_scale"], budget)
+        work.windows, work.owner = plan_windows(
+            work.hole, windows, context, settings["smallest_scale"], budget, settings["n_iters"]
+        )
         work.run(model, settings, callback, Path(given.name).name if progress else None)
 
     said, whole = work.message(threshold), "The hole is the whole photo: there is nothing to go by." * bool(work.hole.all())
+    notes = [whole, FALLS_WITH_DISTANCE * any(extend), said, *dict.fromkeys(r.note for r in work.results), given.message]
     done = InpaintedPhoto(
         image=work.image(soft_edge),
         mask=grown,
         windows=[(w.top, w.bottom, w.left, w.right) for w in work.windows],
         results=work.results,
-        message="\n".join(filter(None, [whole, said, *dict.fromkeys(result.note for result in work.results), given.message])),
+        message="\n".join(filter(None, notes)),
         stopped=work.stopped,
         seconds=time.perf_counter() - started,
         _photo=given,
@@ -211,8 +233,8 @@ def inpaint_photo(
 
 
 def check_request(
-    threshold, dilation, soft_edge, windows, context, smallest_scale, callback=None, speed="auto", **settings
-) -> tuple[tuple[float, int, float, float], dict[str, Any]]:
+    threshold, dilation, soft_edge, windows, context, smallest_scale, mask, extend, callback=None, speed="auto", **settings
+) -> tuple[tuple[float, int, float, float, tuple[int, ...]], dict[str, Any]]:
     """The numbers of ``inpaint_photo``, and its settings for ``multiscale_inpaint``. Raises unless all are in range."""
 
     def at_least_0(value, name, wanted):
@@ -227,13 +249,14 @@ def check_request(
         as_integer(dilation, "dilation", "pixels"),
         at_least_0(soft_edge, "soft_edge", "expected a width of 0 or more pixels"),
         at_least_0(context, "context", "expected 0 or more, a share of the hole's longer side"),
+        as_extent(extend, mask),
     ), settings
 
 
 class _Work:
     """The filling of a photo's holes, window by window. Each window sees what the earlier ones filled."""
 
-    def __init__(self, image, hole):
+    def __init__(self, image, hole, guide=None):
         pixels = np.asarray(image)
         self.given = {"LA": pixels[..., 0], "RGBA": pixels[..., :3]}.get(image.mode, pixels)
         self.alpha = pixels[..., -1] if image.mode in ("LA", "RGBA") else None
@@ -241,17 +264,19 @@ class _Work:
         self.hole, self.filled = hole, np.zeros_like(hole)
         self.windows: list[Window] = []  # and owner, as plan_windows gives them
         self.owner = np.zeros(hole.shape, np.int32)
-        self.results, self.stopped = [], False
+        self.results, self.stopped, self.guide = [], False, guide
 
     def run(self, model, settings, callback, title):
         """Runs ``multiscale_inpaint`` on each window, with a bar over them all, unless title is None."""
-        sizes = [level_sizes(*window.size, settings["smallest_scale"]) for window in self.windows]
+        scale = settings["smallest_scale"]
+        sizes = [self.guide.levels(w, scale) if self.guide else level_sizes(*w.size, scale) for w in self.windows]
         work = [sum(work_of(levels, settings["n_iters"])) for levels in sizes]
         with tqdm(total=sum(work), desc=title, bar_format=BAR, leave=None, disable=title is None) as bar:
             try:
                 for i, window in enumerate(self.windows):
                     where = f"window {i + 1}/{len(self.windows)}, " * (len(self.windows) > 1)
-                    self._compute(window, model, settings, partial(_show, bar, where, sizes[i], callback))
+                    guided = self.guide.settings(window, sizes[i], self.given, self.hole) if self.guide else {}
+                    self._compute(window, model, settings | guided, partial(_show, bar, where, sizes[i], callback))
                     if self.stopped:
                         break
                     bar.update(sum(work[: i + 1]) - bar.n)  # a level with nothing to match is over at once
@@ -307,22 +332,6 @@ def _show(bar, where, sizes, callback, step):
         bar.set_postfix_str(where + step.in_short)
     bar.update(height * width)
     return None if callback is None else callback(step)
-
-
-def _check_two(photo, mask):
-    are_files = all(isinstance(source, (str, os.PathLike)) and os.path.isfile(source) for source in (photo, mask))
-    if photo is mask or are_files and os.path.samefile(photo, mask):
-        raise ValueError(f"mask is {name_of(mask)}, the photo itself; expected another picture, white where the hole is")
-
-
-def _check_size(hole, photo):
-    size, wanted = hole.shape[::-1], photo.image.size
-    if size == wanted:
-        return
-    given = "mask is {} px wide and {} px high, {} is {} px wide and {} px high".format(*size, photo.name, *wanted)
-    if size == photo.stored_size:
-        raise ValueError(f"{given} when it is turned upright, as its EXIF data say; expected a mask of the upright photo")
-    raise ValueError(f"{given}; expected the same")
 
 
 def _free_name(output):

@@ -37,20 +37,22 @@ class Job:
         return self.output.exists() and not overwrite
 
 
-def plan(photo: Path, mask: Path, output: Path, overwrite: bool = False) -> list[Job]:
+def plan(photo: Path, mask: Path | None, output: Path, overwrite: bool = False) -> list[Job]:
     """The jobs for a photo, or for each photo in a folder, by name.
 
     Raises:
         OSError, ValueError: where the paths do not go together.
     """
     for name, path in (("PHOTO", photo), ("MASK", mask)):
-        if not path.exists():
+        if path and not path.exists():
             raise FileNotFoundError(f"{name} is {str(path)!r}, which is not there; expected a picture or a folder")
+    if photo.is_dir() and mask is None:
+        raise ValueError(f"PHOTO is the folder {str(photo)!r}, without MASK; expected a folder of masks, or one mask for all")
     if photo.is_dir():
         return _plan_folder(photo, mask, output)
-    if mask.is_dir():
+    if mask and mask.is_dir():
         raise ValueError(f"MASK is the folder {str(mask)!r} and PHOTO one photo; expected one mask")
-    check_output(output, overwrite, (photo, mask))
+    check_output(output, overwrite, filter(None, (photo, mask)))
     return [Job(photo, mask, output)]
 
 
@@ -168,6 +170,4 @@ def _fill(job, model, overwrite, progress, settings):
         if isinstance(error, FileExistsError) and job.is_done(overwrite):
             return "there already", f"{job.output} came meanwhile"
         return "failed", (str(error).splitlines() or [type(error).__name__])[0]
-    n = len(photo.windows)
-    how = f"{photo.seconds:.1f} s" + f", {n} windows" * (n > 1) + f". {photo.message}" * bool(photo.message)
-    return ("stopped" if photo.stopped else "filled"), f"wrote {photo.path}, {how}"
+    return ("stopped" if photo.stopped else "filled"), f"wrote {photo.path}, {photo.in_short}"
