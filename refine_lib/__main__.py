@@ -55,7 +55,6 @@ OPTIONS = {
     ),
     "the method": (
         ("n_iters", {"type": int, "metavar": "N"}, f"steps at each size; 0 is fast and plain{BY_DEFAULT}"),
-        ("guide", {"type": lambda word: _path(word), "metavar": "FILE"}, "a small copy of PHOTO, filled by any other tool"),
         ("smallest_scale", PIXELS, "that the network was trained at (default: its own)"),
         ("lr", {"type": float}, "how far a step goes (default: the network's own)"),
         ("erosion", PIXELS, f"of the hole's rim that do not count in a step{BY_DEFAULT}"),
@@ -79,6 +78,7 @@ def _parser():
     one_for_all = "white where the hole is; for a folder a folder, or one for all; needless with --extend"
     parser.add_argument("mask", nargs="?", type=_path, metavar="MASK", help=one_for_all)
     parser.add_argument("-o", "--output", type=_path, metavar="OUT", required=True, help="a new file, or another folder")
+    parser.add_argument("--guide", type=_path, metavar="FILE", help="a smaller copy of PHOTO, filled by any other tool")
     parser.add_argument("--network", default=DEFAULTS["network"], help=f"a name, see below, or a file of weights{BY_DEFAULT}")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest there is)")
     parser.add_argument("--overwrite", action="store_true", help="make anew what is there already")
@@ -103,6 +103,8 @@ def _main(argv):
     settings: dict[str, Any] = settings_for(args.network) | {name: value for name, value in given.items() if value is not None}
     try:
         check_request(**settings | {"mask": args.mask, "extend": args.extend})
+        if args.guide and (args.photo.is_dir() or not args.guide.is_file()):
+            raise ValueError(f"--guide is {str(args.guide)!r}; expected the path of a picture, and PHOTO to be one photo")
         jobs = plan(args.photo, args.mask, args.output, args.overwrite)
         model = load_network(args.network, args.device, progress=not args.quiet)
         if args.photo.is_dir():
@@ -115,7 +117,7 @@ def _main(argv):
     except KeyboardInterrupt:
         return INTERRUPTED
     with _without_libraries_words() if args.quiet else nullcontext():
-        return run(checked(jobs, args.overwrite), model, args.overwrite, args.quiet, **settings)
+        return run(checked(jobs, args.overwrite), model, args.overwrite, args.quiet, guide=args.guide, **settings)
 
 
 def _make_folder(output):

@@ -183,7 +183,7 @@ def inpaint_photo(
         if device is not None:
             raise ValueError(f"device is {device!r} and network is a split network; expected None: it stays where it is")
     if output is not None:
-        check_output(output, overwrite, (photo,) if mask is None else (photo, mask))
+        check_output(output, overwrite, [source for source in (photo, mask, guide) if source is not None])
     check_two(photo, mask)
     given = read_photo(photo)
     hole = np.zeros(given.image.size[::-1], bool) if mask is None else read_hole(mask, threshold)
