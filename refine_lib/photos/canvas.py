@@ -49,8 +49,8 @@ def extended(photo: Photo, extend: Sequence[int]) -> Photo:
 def check_two(photo: Source, mask: Source | None) -> None:
     """Raises where the mask is the photo itself."""
     paths = [source for source in (photo, mask) if isinstance(source, str | os.PathLike) and os.path.isfile(source)]
-    if photo is mask or len(paths) == 2 and os.path.samefile(*paths):
-        raise ValueError(f"mask is {name_of(photo)}, the photo itself; expected another picture, white where the hole is")
+    if mask is not None and (photo is mask or len(paths) == 2 and os.path.samefile(*paths)):
+        raise ValueError(f"mask is {name_of(mask)}, the photo itself; expected another picture, white where the hole is")
 
 
 def check_size(hole: np.ndarray, photo: Photo) -> None:

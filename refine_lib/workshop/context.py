@@ -54,9 +54,7 @@ def main():
     parser = argparse.ArgumentParser(description="Measure what a window must show around a small hole.")
     parser.add_argument("--network", default="mini-lama", help="(default: %(default)s)")
     parser.add_argument("--size", type=int, default=512, help="of the pictures, in pixels (default: %(default)s)")
-    parser.add_argument(
-        "--holes", type=int, nargs="+", default=[24, 48, 96, 128], help="sides, in pixels (default: %(default)s)"
-    )
+    parser.add_argument("--holes", type=int, nargs="+", default=[24, 48, 96], help="sides, in pixels (default: %(default)s)")
     parser.add_argument("--pictures", type=int, default=12, help=f"of each of {', '.join(KINDS)} (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=21, help="(default: %(default)s)")
     args = parser.parse_args()
