@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 FUZZ_KINDS = photos arguments weights networks evaluation
-TWIN = twin pyramid loss refine split record plans speed inpaint wrong_input widgets training_losses scenes reach brushes photos evaluate process
+TWIN = twin pyramid loss refine split record plans speed inpaint guide wrong_input widgets training_losses scenes reach brushes photos evaluate process
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
 .PHONY: help demo test lint unit twin twin-lessons killed fuzzed fuzz browser notebooks figures table1 site lab app kernel train training training-stop training-status clean

@@ -16,13 +16,19 @@ SCALE = {"smallest_scale": 32, "n_iters": 3, "erosion": 3, "progress": False}
 @pytest.fixture(scope="module")
 def scene():
     """Two pictures with a hole each, and their pyramid: 32, 64 and 128 px."""
-    image, mask = random_scenes(128, 2, seed=1, device="cpu"), stroke_masks(128, 2, seed=1, device="cpu")
+    image, mask = drawn(128, 2, seed=1)
     return image, mask, build_pyramid(image, mask, 32)
 
 
 @pytest.fixture(scope="module")
 def mini():
-    return load_network("mini-lama", "cpu")
+    return load_network("mini-lama")
+
+
+def drawn(size, n, seed):
+    """Pictures and holes on the device that tests compute on."""
+    here = torch.empty(0).device
+    return random_scenes(size, n, seed, device=here), stroke_masks(size, n, seed, device=here)
 
 
 def error(result, image, mask):
@@ -43,7 +49,7 @@ def test_a_guide_that_is_the_plain_prediction_gives_the_usual_result(scene, tiny
 
 
 def test_the_small_truth_as_guide_leads_far_below(mini):
-    image, mask = random_scenes(128, 4, seed=5, device="cpu"), stroke_masks(128, 4, seed=5, device="cpu")
+    image, mask = drawn(128, 4, seed=5)
     small = build_pyramid(image, mask, 64)[0].image
     settings = {"smallest_scale": 64, "lr": 0.005, "erosion": 3, "progress": False}
     usual, guided = (multiscale_inpaint(image, mask, mini, **settings, guide=guide) for guide in (None, small))
@@ -128,7 +134,7 @@ def photo_of(picture):
 
 @pytest.mark.parametrize("windows", ["never", "always"])
 def test_a_photos_guide_is_a_picture_and_each_window_takes_its_part(mini, tmp_path, windows):
-    image = random_scenes(384, seed=3, device="cpu")[..., :256, :]
+    image = random_scenes(384, seed=3)[..., :256, :]
     hole = np.zeros((256, 384), bool)
     hole[20:60, 30:70] = hole[180:230, 300:360] = True
     masked = Image.fromarray(hole)
@@ -142,9 +148,9 @@ def test_a_photos_guide_is_a_picture_and_each_window_takes_its_part(mini, tmp_pa
     assert not np.abs(np.asarray(guided.image) - truth)[~hole].any()
     for result, (top, bottom, left, right) in zip(guided.results, guided.windows, strict=True):
         first = result.levels[0]
-        expected = resize(image[..., top:bottom, left:right], first.size)
-        inside = first.mask.expand_as(expected) > 0
-        assert (first.inpainted - expected).abs()[inside].mean() < 0.05  # it lies where it belongs
+        expected = resize(image[..., top:bottom, left:right].cpu(), first.size)
+        inside = first.mask.cpu().expand_as(expected) > 0
+        assert (first.inpainted.cpu() - expected).abs()[inside].mean() < 0.05  # it lies where it belongs
         assert first.size[0] < bottom - top and result.steps[0].message == "guide"
 
 
