@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 FUZZ_KINDS = photos arguments weights networks evaluation
-TWIN = twin pyramid loss refine split record plans speed inpaint wrong_input widgets training_losses scenes reach photos evaluate
+TWIN = twin pyramid loss refine split record plans speed inpaint guide wrong_input widgets training_losses scenes reach photos evaluate
 TWIN_REST = brushes process surroundings fast_training
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 

@@ -6,6 +6,8 @@ examples:
   python -m refine_lib beach.jpg beach_mask.png -o filled.jpg
   python -m refine_lib beach.tif mask.png -o filled.tif --dilation 8 --soft-edge 6
   python -m refine_lib erased.png -o filled.png          no MASK: the hole is what was erased from the photo
+  python -m refine_lib beach.jpg mask.png -o filled.jpg --guide small_and_filled.png
+  python -m refine_lib beach.jpg -o wide.jpg --extend 0 200 0 200
   python -m refine_lib photos masks -o filled            each photos/NAME.* with masks/NAME.* or masks/NAME_mask.*
   python -m refine_lib photos watermark.png -o filled    one mask for all photos
   python -m refine_lib photos photos -o filled           masks beside the photos, with names as above
@@ -58,16 +60,18 @@ BY_DEFAULT = " (default: %(default)s)"
 DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(inpaint_photo).parameters.items()}
 # The options that are settings of inpaint_photo, by group: the setting, how argparse reads it, and the help.
 PIXELS, SHARE, FLAG = {"type": int, "metavar": "PX"}, {"type": float, "metavar": "SHARE"}, {"action": "store_true"}
+SIDES = {"type": int, "nargs": 4, "metavar": ("TOP", "RIGHT", "BOTTOM", "LEFT")}
 OPTIONS = {
     "the hole": (
         ("dilation", PIXELS, f"by which the hole is grown, to take a rim or a shadow in{BY_DEFAULT}"),
         ("soft_edge", PIXELS | {"type": float}, f"inside the hole over which the seam is blended{BY_DEFAULT}"),
         ("soft_mask", FLAG, "gray in MASK is how far the filled picture is laid over the photo; above black is hole"),
         ("invert", FLAG, "black in MASK is the hole, not white"),
+        ("extend", SIDES, "by which the photo grows; the new area is filled, worse with distance"),
         ("threshold", SHARE, f"of white: what is brighter in MASK is hole{BY_DEFAULT}"),
     ),
     "large photos": (
-        ("windows", {"choices": WINDOWS}, "compute parts, around the holes (default: if need be)"),
+        ("windows", {"choices": WINDOWS}, "compute parts, around the holes (default: where that pays)"),
         ("context", SHARE, f"of a hole's longer side: what a part shows around it{BY_DEFAULT}"),
     ),
     "the method": (
@@ -95,6 +99,7 @@ def _parser():
     one_for_all = "white where the hole is; for a folder a folder, or one for all; none: what was erased from PHOTO"
     parser.add_argument("mask", type=_path, metavar="MASK", nargs="?", help=one_for_all)
     parser.add_argument("-o", "--output", type=_path, metavar="OUT", required=True, help="a new file, or another folder")
+    parser.add_argument("--guide", type=_path, metavar="FILE", help="a smaller copy of PHOTO, filled by any other tool")
     parser.add_argument("--network", default=DEFAULTS["network"], help=f"a name, see below, or a file of weights{BY_DEFAULT}")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest there is)")
     parser.add_argument("--overwrite", action="store_true", help="make anew what is there already")
@@ -115,11 +120,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv):
     parser = _parser()
-    args = parser.parse_intermixed_args(argv)  # MASK may stand behind the options, too
+    args = parser.parse_intermixed_args(argv)  # MASK may be missing, or stand behind the options
     given = {name: getattr(args, name) for options in OPTIONS.values() for name, *_ in options}
     settings: dict[str, Any] = settings_for(args.network) | {name: value for name, value in given.items() if value is not None}
     try:
-        check_request(**settings)
+        check_request(**settings | {"extend": args.extend})
+        if args.guide and (args.photo.is_dir() or not args.guide.is_file()):
+            raise ValueError(f"--guide is {str(args.guide)!r}; expected the path of a picture, and PHOTO to be one photo")
         jobs = plan(args.photo, args.mask, args.output, args.overwrite)
         if args.report:
             sources = [path for job in jobs for path in (job.photo, job.mask) if path]
@@ -135,7 +142,7 @@ def _main(argv):
     except KeyboardInterrupt:
         return INTERRUPTED
     with _without_libraries_words() if args.quiet else nullcontext():
-        return run(checked(jobs, args.overwrite), model, args.overwrite, args.quiet, args.report, **settings)
+        return run(checked(jobs, args.overwrite), model, args.overwrite, args.quiet, args.report, guide=args.guide, **settings)
 
 
 def _make_folder(output):

@@ -5,13 +5,14 @@ Numbers may be of any numeric type, of NumPy or torch too. ``as_integer`` and ``
 
 import math
 import operator
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
 
 SMALLEST_SIDE = 16  # pixels; below, a LaMa generator's featuremap is too small to reflect its border
 ROUNDING = 1e-4  # by which a resized picture may leave [0, 1]
+ROUNDED_GUIDE = 0.02  # by which a guide's proportions may differ: tools round its sides, some to multiples of 8
 LARGEST_SIDE = 2**16  # pixels, of what is drawn
 LARGEST_SEED = 2**63 - 1  # of torch's random numbers
 SPEEDS = ("auto", "exact", "mixed")
@@ -46,13 +47,33 @@ def _check_binary(mask):
         raise ValueError(f"mask has values between {low:g} and {high:g}; {wanted}")
 
 
-def check_image(image: torch.Tensor) -> None:
+def check_image(image: torch.Tensor, name: str = "image", smallest: int = SMALLEST_SIDE) -> None:
     """Raises unless image is a float tensor (B, 3, H, W) with values in [0, 1]."""
-    _check_tensor(image, "image", channels=3)
+    _check_tensor(image, name, channels=3, smallest=smallest)
     low, high = image.min().item(), image.max().item()
     if low < -ROUNDING or high > 1 + ROUNDING:
-        hint = ". Divide an 8-bit picture by 255: image / 255" if high > 1.5 else ""
-        raise ValueError(f"image has values between {low:g} and {high:g}; expected values in [0, 1]{hint}")
+        hint = f". Divide an 8-bit picture by 255: {name} / 255" if high > 1.5 else ""
+        raise ValueError(f"{name} has values between {low:g} and {high:g}; expected values in [0, 1]{hint}")
+
+
+def check_guide(guide: torch.Tensor, image: torch.Tensor) -> None:
+    """Raises unless guide is an image of the other's batch, proportions, dtype and device, and not larger."""
+    check_image(guide, "guide", smallest=1)
+    _check_alike(guide, "guide", image)
+    if guide.shape[0] != image.shape[0]:
+        raise ValueError(f"guide has a batch of {guide.shape[0]} and image one of {image.shape[0]}; expected the same")
+    check_guide_size(guide.shape[-2:], image.shape[-2:])
+
+
+def check_guide_size(guide: Sequence[int], image: Sequence[int]) -> None:
+    """Raises unless a guide of (h, w) pixels is no larger than a picture of (H, W), and of its proportions but for rounding."""
+    (h, w), (height, width) = guide, image
+    given = f"guide is {w} px wide and {h} px high, the picture {width} px wide and {height} px high"
+    if h > height or w > width:
+        raise ValueError(f"{given}; expected a guide that is smaller, or as large")
+    if abs(h * width - w * height) > ROUNDED_GUIDE * h * width + max(height, width):
+        fitting = f"{round(h * width / height)} px by {h} px, for one"
+        raise ValueError(f"{given}; expected the same proportions, to {ROUNDED_GUIDE:.0%} or a pixel: {fitting}")
 
 
 def check_can_downscale(image: torch.Tensor) -> None:

@@ -62,6 +62,39 @@ def resize(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     return F.interpolate(image, size=tuple(size), mode="bilinear", align_corners=False)
 
 
+def level_of_guide(guide: Sequence[int], sizes: Sequence[Sequence[int]]) -> int:
+    """The largest of a pyramid's levels that is not larger than a guide, by its number; 0 where all are larger.
+
+    Args:
+        guide, sizes: (H, W) of the guide, and of each level. A guide's sides are rounded, so one of the two is enough.
+    """
+    return max((n for n, size in enumerate(sizes) if size[0] <= guide[0] or size[1] <= guide[1]), default=0)
+
+
+def fit_guide(guide: torch.Tensor, image: torch.Tensor, mask: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """A guide at the size of a level: with bicubic interpolation, filtered against aliasing. In its own size it stays as it is.
+
+    Shape: guide (B, 3, h, w), image (B, 3, H, W), mask (B, 1, H, W) -> (B, 3, *size), on the guide's device.
+    """
+    if guide.shape[-2:] == tuple(size):
+        return guide
+    return _filtered(with_known(guide, image, mask), size, "bicubic").clamp(0, 1)
+
+
+def with_known(guide: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """A guide with the known picture outside the hole, so that nothing else comes in at its rim when it is resized.
+
+    Shape: guide (B, 3, h, w), image (B, 3, H, W), mask (B, 1, H, W) -> (B, 3, h, w).
+    """
+    known, hole = (_filtered(t, guide.shape[-2:], "bilinear") for t in (image, mask))
+    return torch.where(hole.to(guide) > 1e-8, guide, known.to(guide))
+
+
+def _filtered(image, size, mode):
+    """Interpolation with a filter. Not every device has one, so it runs on the CPU."""
+    return F.interpolate(image.cpu(), size=tuple(size), mode=mode, align_corners=False, antialias=True).to(image)
+
+
 def downscale_matrix(n: int, part: slice, like: torch.Tensor) -> tuple[torch.Tensor, slice]:
     """``downscale`` along one axis, as a matrix: ``rows @ image @ columns.T`` is ``downscale(image)``.
 

@@ -18,7 +18,7 @@ from refine_lib.networks.featuremap import as_leaves
 from refine_lib.networks.probe import check_model
 from refine_lib.networks.split import SplitNetwork
 from refine_lib.optimizers import OPTIMIZERS
-from refine_lib.pyramid import build_pyramid, resize, whole_hole
+from refine_lib.pyramid import Pyramid, build_pyramid, fit_guide, level_of_guide, resize, whole_hole
 from refine_lib.result import InpaintedLevel, Recorder, Result, Step, why_nothing_was_refined
 
 Callback = Callable[[Step], Any]
@@ -43,6 +43,7 @@ def multiscale_inpaint(
     optimizer: str = "adam",
     early_stop: float | None = None,
     speed: str = "auto",
+    guide: torch.Tensor | None = None,
 ) -> Result:
     """Fills a hole in a large picture: one plain pass at the smallest size, then a refinement at each larger size.
 
@@ -63,6 +64,10 @@ def multiscale_inpaint(
             ends none.
         speed: ``"auto"`` for all that makes the run faster and changes the picture by rounding alone, ``"exact"`` for the
             network as it is, ``"mixed"`` for convolutions in bfloat16 as well (``refine_lib.fast.speed``).
+        guide: the picture, smaller or as large, with its hole filled by whatever else: (B, 3, h, w) in [0, 1], of the image's
+            proportions, dtype and device. It takes the place of the plain pass, and of all levels that are not larger. Where
+            no level has its size, it is downscaled to the next smaller one, or enlarged to the smallest: a lower
+            ``smallest_scale`` avoids that. Its pixels outside the hole are not looked at.
 
     Returns:
         A ``Result``; ``.image`` is the filled picture.
@@ -88,11 +93,16 @@ def multiscale_inpaint(
     checks.check_image_and_mask(image, mask)
     smallest_scale = checks.check_smallest_scale(smallest_scale)
     settings = check_settings(lr, n_iters, erosion, loss, callback, optimizer, early_stop, speed)
+    if guide is not None:
+        checks.check_guide(guide, image)
     check_model(model, image.dtype, default=image.device)
     image, mask = image.detach(), mask.detach()
     # How all is computed: fast, and within the memory that is there. It changes nothing of what follows.
     plans = Plans(model, image, mask, OPTIMIZERS[optimizer], speed, whole=loss == "code")
     pyramid = plans.run(_pyramid, image, mask, smallest_scale=smallest_scale)
+    if guide is not None:
+        pyramid = Pyramid(pyramid[level_of_guide(guide.shape[-2:], [level.size for level in pyramid]) :])
+        guide = fit_guide(guide.detach(), image, mask, pyramid[0].size)
     recorder = Recorder(callback, [level.size for level in pyramid], settings["n_iters"], progress)
 
     levels: list[InpaintedLevel] = []
@@ -100,11 +110,14 @@ def multiscale_inpaint(
     try:
         for level in pyramid if mask.any() else []:
             recorder.begin_level()
-            if inpainted is None:
+            if inpainted is not None:
+                inpainted = plans.run(_predict_and_refine, level.image, level.mask, inpainted, recorder=recorder, **settings)
+            elif guide is None:
                 inpainted = plans.run(_plain, level.image, level.mask)
                 recorder.step(0, 0, None, inpainted, level.image, level.mask, "plain pass")
             else:
-                inpainted = plans.run(_predict_and_refine, level.image, level.mask, inpainted, recorder=recorder, **settings)
+                inpainted = paste(guide.to(level.image.device), level.image, level.mask)
+                recorder.step(0, 0, None, inpainted, level.image, level.mask, "guide")
             if recorder.finished_level():
                 levels.append(InpaintedLevel(level.image, level.mask, inpainted.to(level.image.device)))
             if recorder.stopped:
@@ -129,7 +142,7 @@ def multiscale_inpaint(
         stopped=recorder.stopped,
         _make_plain=lambda: plans.run(_plain, image, mask).to(image.device),
     )
-    result.message = why_nothing_was_refined(result, smallest_scale, settings["erosion"], loss)
+    result.message = why_nothing_was_refined(result, smallest_scale, settings["erosion"], loss, guide is not None)
     if result.message and not result.stopped:
         warnings.warn(result.message, NothingToRefine, stacklevel=3)
     return result

@@ -89,7 +89,7 @@ class Result:
         mask: the input's, (B, 1, H, W), 1 = hole.
         levels: for each level that was finished, smallest first, ``image``, ``mask`` and ``inpainted``.
         steps: every ``Step``, as the callback saw them.
-        n_levels: of the pyramid.
+        n_levels: of the pyramid; with a guide, from the guide's level on.
         message: a sentence where nothing was refined, in whole or at a level, or where the run was stopped; else empty.
         speed: what was done to make the run fast, in words.
         note: a sentence where memory did not hold the run as it was planned, or may not have; else empty.
@@ -151,13 +151,18 @@ class Result:
         return f"<Result: {self}>"
 
 
-def why_nothing_was_refined(result: Result, smallest_scale: float, erosion: int, loss: str) -> str:
+def why_nothing_was_refined(result: Result, smallest_scale: float, erosion: int, loss: str, guided: bool = False) -> str:
     """A sentence on why nothing was refined, or the run was stopped; empty where all went its way."""
     if result.stopped:
         last = result.steps[-1]
         return f"Stopped at level {last.level + 1} of {last.n_levels}, iteration {last.iteration} of {last.n_iters}."
     if not result.mask.any():
         return "The mask has no hole (no pixel is 1): the picture comes back as it is."
+    if result.n_levels == 1 and guided:
+        return (
+            "Nothing was refined: no level is larger than the guide, which fills the hole as it is."
+            " A smaller guide, or a smaller smallest_scale where the guide was enlarged, would leave levels to refine."
+        )
     if result.n_levels == 1:
         return (
             f"Nothing was refined: the short side, {min(result.mask.shape[-2:])} px, is not much larger than smallest_scale,"

@@ -15,7 +15,7 @@ from PIL import Image
 from skimage import data
 
 from refine_lib import __main__ as command
-from refine_lib.photos import inpaint, jobs
+from refine_lib.photos import jobs, work
 from refine_lib.photos.formats import ENDINGS
 
 HOLE = np.zeros((96, 128), np.uint8)
@@ -169,7 +169,7 @@ def test_one_mask_for_all_and_masks_beside_the_photos(folders, small_network):
 @pytest.mark.parametrize("at", ["in a photo", "between"])
 def test_an_interrupted_folder_keeps_what_it_has_and_can_go_on(folders, small_network, monkeypatch, capsys, at):
     photos, masks, out = folders
-    whole, calls = inpaint.multiscale_inpaint, []
+    whole, calls = work.multiscale_inpaint, []
 
     def interrupt(step):
         raise KeyboardInterrupt
@@ -180,7 +180,7 @@ def test_an_interrupted_folder_keeps_what_it_has_and_can_go_on(folders, small_ne
             raise KeyboardInterrupt
         return whole(*args, callback=interrupt if len(calls) == 2 else callback, **settings)
 
-    monkeypatch.setattr(inpaint, "multiscale_inpaint", impatient)
+    monkeypatch.setattr(work, "multiscale_inpaint", impatient)
     assert run(photos, masks, "-o", out, "--report", out.parent.parent / "r.csv") == 130
     rows = report_of(out.parent.parent / "r.csv")
     assert [(Path(row["photo"]).name, row["state"]) for row in rows] == [
@@ -477,7 +477,7 @@ def test_a_report_has_a_row_for_each_photo(folders, small_network, tiny_single, 
     )
     assert float(row["hole_percent"]) == pytest.approx(100 * (HOLE > 0).mean(), rel=1e-3) and row["levels"] == "2"
     same = dict(n_iters=1, smallest_scale=48, lr=0.002, progress=False)
-    done = inpaint.inpaint_photo(photos / "coffee.tif", masks / "coffee_mask.png", None, tiny_single, **same)
+    done = jobs.inpaint_photo(photos / "coffee.tif", masks / "coffee_mask.png", None, tiny_single, **same)
     [result] = done.results
     assert float(row["loss_before"]) == pytest.approx(result.losses[-1][0], rel=1e-3)
     assert float(row["loss_after"]) == pytest.approx(result.losses[-1][-1], rel=1e-3)
@@ -505,7 +505,7 @@ def test_the_losses_of_several_windows_are_their_mean(folders, tmp_path, small_n
     words = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     assert run(photo, tmp_path / "two.png", "-o", tmp_path / "a.png", "--report", tmp_path / "a.csv", *words) == 0
     [row] = report_of(tmp_path / "a.csv")
-    done = inpaint.inpaint_photo(photo, tmp_path / "two.png", None, tiny_single, n_iters=1, progress=False, **settings)
+    done = jobs.inpaint_photo(photo, tmp_path / "two.png", None, tiny_single, n_iters=1, progress=False, **settings)
     refined = [[level for level in result.losses if level][-1] for result in done.results]
     assert len(done.windows) == len(refined) == 2
     assert float(row["loss_before"]) == pytest.approx(np.mean([level[0] for level in refined]), rel=1e-3)

@@ -10,7 +10,7 @@ from PIL import Image
 from skimage import data
 
 from refine_lib import NothingToRefine, inpaint_photo
-from refine_lib.photos import inpaint
+from refine_lib.photos import work
 
 FAST = dict(smallest_scale=48, n_iters=1, erosion=3, progress=False)
 PIXELS = data.astronaut()[:96, 160:288]
@@ -31,7 +31,7 @@ def painted(monkeypatch, tiny_single):
         new = (torch.tensor(NEW) / 255).view(1, 3, 1, 1).expand_as(image)
         return SimpleNamespace(image=new, stopped=False, message="", note="")
 
-    monkeypatch.setattr(inpaint, "multiscale_inpaint", paint)
+    monkeypatch.setattr(work, "multiscale_inpaint", paint)
     return tiny_single
 
 

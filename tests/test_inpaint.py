@@ -16,10 +16,12 @@ from skimage import data
 
 from refine_lib import NothingToRefine
 from refine_lib.fast.memory import Budget, available_memory, left_by_container
-from refine_lib.photos import inpaint
+from refine_lib.photos import inpaint, work
 from refine_lib.photos.files import LeftOut
 from refine_lib.photos.inpaint import KEPT_BYTES_PER_PIXEL, inpaint_photo
 from refine_lib.photos.windows import plan_windows
+from refine_lib.pyramid import level_sizes
+from refine_lib.result import work_of
 
 FAST = dict(smallest_scale=48, n_iters=1, erosion=3, progress=False)
 PIXELS = data.astronaut()[:96, 160:288]
@@ -96,7 +98,7 @@ def painting(color, seen=None):
 @pytest.fixture
 def painted(monkeypatch, tiny_single):
     """A network that is not run, for what a hole is filled with does not matter."""
-    monkeypatch.setattr(inpaint, "multiscale_inpaint", painting([0.9, 0.1, 0.6]))
+    monkeypatch.setattr(work, "multiscale_inpaint", painting([0.9, 0.1, 0.6]))
     return tiny_single
 
 
@@ -198,7 +200,7 @@ def test_a_palette_with_a_transparent_color_becomes_rgba(painted, tmp_path):
 
 def test_gray_is_the_mean_of_what_the_network_made(monkeypatch, tiny_single):
     seen = []
-    monkeypatch.setattr(inpaint, "multiscale_inpaint", painting([0.2, 0.4, 0.9], seen))
+    monkeypatch.setattr(work, "multiscale_inpaint", painting([0.2, 0.4, 0.9], seen))
     for mode, value in (("L", 128), ("LA", 128), ("I;16", 32768)):
         found = np.atleast_3d(np.asarray(inpaint_photo(in_mode(mode), MASK, None, tiny_single, **FAST).image))
         assert (np.abs(found[HOLE][:, 0].astype(int) - value) <= 1).all()
@@ -207,7 +209,7 @@ def test_gray_is_the_mean_of_what_the_network_made(monkeypatch, tiny_single):
 
 def test_the_settings_are_those_of_the_network_unless_they_are_given(monkeypatch, tiny_single):
     seen = []
-    monkeypatch.setattr(inpaint, "multiscale_inpaint", painting([0.0, 0.0, 0.0], seen))
+    monkeypatch.setattr(work, "multiscale_inpaint", painting([0.0, 0.0, 0.0], seen))
     for network, wanted in (("mini-lama", (64, 0.005)), (tiny_single, (512, 0.002))):
         inpaint_photo(in_mode("RGB"), MASK, None, network, progress=False)
         assert (seen[-1][2]["smallest_scale"], seen[-1][2]["lr"]) == wanted
@@ -220,14 +222,14 @@ def test_what_a_window_gives_lands_where_it_was(monkeypatch, tiny_single, mode):
     def unchanged(image, mask, *_, **__):
         return SimpleNamespace(image=image, stopped=False, message="", note="")
 
-    monkeypatch.setattr(inpaint, "multiscale_inpaint", unchanged)
+    monkeypatch.setattr(work, "multiscale_inpaint", unchanged)
     done = inpaint_photo(in_mode(mode), MASK, None, tiny_single, windows="always", **FAST | {"smallest_scale": 20})
     assert done.windows == [(10, 80, 20, 100)]
     assert np.array_equal(np.asarray(done.image.convert("RGB")), np.asarray(in_mode(mode).convert("RGB")))
 
 
 def test_a_dilated_hole_is_the_hole_and_all_that_is_near(monkeypatch, tiny_single):
-    monkeypatch.setattr(inpaint, "multiscale_inpaint", painting([1.0, 0.0, 1.0]))
+    monkeypatch.setattr(work, "multiscale_inpaint", painting([1.0, 0.0, 1.0]))
     point = np.zeros((96, 128), bool)
     point[0, 50] = point[70, 64] = True
     distance = ndimage.distance_transform_edt(~point)
@@ -239,7 +241,7 @@ def test_a_dilated_hole_is_the_hole_and_all_that_is_near(monkeypatch, tiny_singl
 
 
 def test_a_soft_edge_blends_inside_the_hole(monkeypatch, tiny_single):
-    monkeypatch.setattr(inpaint, "multiscale_inpaint", painting([1.0, 1.0, 1.0]))
+    monkeypatch.setattr(work, "multiscale_inpaint", painting([1.0, 1.0, 1.0]))
     black = Image.new("RGB", (128, 96))
     done = inpaint_photo(black, MASK, None, tiny_single, soft_edge=3, **FAST)
     assert np.asarray(done.image)[45, 39:46, 0].tolist() == [0, 64, 128, 191, 255, 255, 255]
@@ -253,8 +255,8 @@ def test_a_soft_edge_blends_inside_the_hole(monkeypatch, tiny_single):
 @pytest.fixture
 def untouched(tiny_single, monkeypatch):
     """A network that must not be run or asked for; the check that it is a network is no work."""
-    for name in ("multiscale_inpaint", "bytes_per_pixel", "load_network"):
-        monkeypatch.setattr(inpaint, name, lambda *_, **__: pytest.fail("work was done"))
+    for module, name in ((work, "multiscale_inpaint"), (inpaint, "bytes_per_pixel"), (inpaint, "load_network")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("work was done"))
     return tiny_single
 
 
@@ -381,7 +383,7 @@ def test_windows_fill_every_hole_and_nothing_else_at_full_size(tiny_single, memo
     changed = unlike(done.image, pixels)
     assert done.image.size == (200, 160) and not changed[~hole].any() and changed[hole].mean() > 0.9
     assert len(done.windows) == len(done.results) == 3
-    assert done.windows[0] == (0, 22 + 32, 0, 24 + 32)  # 32 px around a hole, but where the photo ends
+    assert done.windows[0] == (0, 16 + 64, 0, 16 + 64)  # 32 px around a hole; where the photo ends, more elsewhere
     assert [tuple(r.image.shape[-2:]) for r in done.results] == [(w[1] - w[0], w[3] - w[2]) for w in done.windows]
     shown = capsys.readouterr().err
     assert "window 1/3, level 1/2" in shown and "window 3/3, level 2/2, loss" in shown and "100%" in shown
@@ -416,7 +418,7 @@ def test_memory_that_runs_out_on_the_way_is_said_in_words(tiny_single, monkeypat
     def greedy(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
 
-    monkeypatch.setattr(inpaint, "multiscale_inpaint", greedy)
+    monkeypatch.setattr(work, "multiscale_inpaint", greedy)
     with pytest.raises(MemoryError, match="memory did not hold 128 px by 96 px on the device; expected more, or windows"):
         inpaint_photo(in_mode("RGB"), MASK, None, tiny_single, **FAST)
 
@@ -426,7 +428,7 @@ def test_a_later_window_sees_what_an_earlier_one_filled(memory_for, monkeypatch,
     hole[40:60, 40:60] = hole[40:60, 90:110] = True
     memory_for(92 * 92, hole.shape)
     seen = []
-    monkeypatch.setattr(inpaint, "multiscale_inpaint", painting([1.0, 0.0, 1.0], seen))
+    monkeypatch.setattr(work, "multiscale_inpaint", painting([1.0, 0.0, 1.0], seen))
     pixels = data.coffee()[:96, 100:260]
     options = FAST | {"smallest_scale": 60}  # wants 60 px around a hole, and has memory for 36
     done = inpaint_photo(Image.fromarray(pixels), Image.fromarray(hole), None, tiny_single, context=0, **options)
@@ -436,6 +438,10 @@ def test_a_later_window_sees_what_an_earlier_one_filled(memory_for, monkeypatch,
     assert first_mask[0, 0, 45 - top, 90 - left :].all() and first_mask.sum() > 20 * 20  # not shown what is to go there
     assert second_mask.sum() == 20 * 20
     assert second[0, :, 45 - top, 59 - left2].tolist() == [1, 0, 1]
+
+
+def n_pixels(window):
+    return sum(work_of(level_sizes(*window.size, 32), 15))
 
 
 @given(st.data())
@@ -449,7 +455,7 @@ def test_every_hole_lies_wholly_in_the_one_window_that_fills_it(draw):
     budget = Budget(1.0, draw.draw(st.integers(60 * 60, 160 * 160)))
     holes, n = ndimage.label(hole, np.ones((3, 3)))
     try:
-        windows, owner = plan_windows(hole, draw.draw(st.sampled_from(["auto", "always"])), 0.5, 32, budget)
+        windows, owner = plan_windows(hole, draw.draw(st.sampled_from(["auto", "always"])), 0.5, 32, budget, 15)
     except MemoryError:
         boxes = ndimage.find_objects(holes)
         assert any((b.stop - b.start + 32) * (c.stop - c.start + 32) > 60 * 60 for b, c in boxes)
@@ -461,7 +467,8 @@ def test_every_hole_lies_wholly_in_the_one_window_that_fills_it(draw):
         assert min(w.size) >= 16 and budget.holds(*w.size)
         assert (owner[w.part] == w.number).sum() == (owner == w.number).sum()
         for other in windows[:i]:
-            assert not (w.overlaps(other) and budget.holds(*w.union(other).size))
+            both = w.union(other)
+            assert not (w.overlaps(other) and budget.holds(*both.size) and n_pixels(both) <= n_pixels(w) + n_pixels(other))
 
 
 def test_a_stopped_run_keeps_its_picture_under_another_name(tiny_single, tmp_path):
@@ -497,7 +504,7 @@ def test_a_run_stopped_in_its_second_window_keeps_the_first(tiny_single, tmp_pat
 def test_the_keyboard_between_two_windows_keeps_the_first(tiny_single, memory_for, monkeypatch):
     pixels, hole = corners()
     memory_for(80 * 80, hole.shape)
-    whole, calls = inpaint.multiscale_inpaint, []
+    whole, calls = work.multiscale_inpaint, []
 
     def impatient(*args, **settings):
         calls.append(args)
@@ -505,7 +512,7 @@ def test_the_keyboard_between_two_windows_keeps_the_first(tiny_single, memory_fo
             raise KeyboardInterrupt
         return whole(*args, **settings)
 
-    monkeypatch.setattr(inpaint, "multiscale_inpaint", impatient)
+    monkeypatch.setattr(work, "multiscale_inpaint", impatient)
     done = inpaint_photo(Image.fromarray(pixels), Image.fromarray(hole), None, tiny_single, **SMALL)
     assert done.stopped and done.message == "Stopped after window 1 of 3."
     assert unlike(done.image, pixels).any() and len(calls) == 2

@@ -112,10 +112,10 @@ def numbers_of_segments(model) -> list[int]:
 
 
 def _padding_in_words(model, image):
-    """A sentence where the network's padding makes a picture larger by more than a tenth; else empty."""
+    """A sentence where padding to a multiple of over 64 px makes a picture larger by more than a tenth; else empty."""
     size, multiple = image.shape[-2:], getattr(model, "multiple", 1)
     padded = [side + -side % multiple for side in size]
-    if padded[0] * padded[1] <= 1.1 * size[0] * size[1]:
+    if multiple <= 64 or padded[0] * padded[1] <= 1.1 * size[0] * size[1]:
         return ""
     given, taken = (f"{height} x {width} px" for height, width in (size, padded))
     return f"The network takes multiples of {multiple} px: {given} are padded to {taken}."

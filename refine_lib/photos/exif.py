@@ -42,6 +42,8 @@ def upright(data: bytes, size: tuple[int, int]) -> bytes:
         return b""
     try:
         main = _Directory(changed)
+        main.set_number(Base.ImageWidth, size[0])
+        main.set_number(Base.ImageLength, size[1])
         if IFD.Exif in main.entries:
             details = _Directory(changed, main.numbers(IFD.Exif)[0])
             details.set_number(Base.ExifImageWidth, size[0])

@@ -5,17 +5,15 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.ndimage
 import torch
+import torch.nn.functional as F
 from PIL import Image
-from tqdm.auto import tqdm
 
 from refine_lib.checks import as_integer, as_number, check_choice, check_smallest_scale
 from refine_lib.device import pick_device, plainly
@@ -25,14 +23,15 @@ from refine_lib.masks import erode
 from refine_lib.networks import load_network, settings_for
 from refine_lib.networks.probe import check_model, device_of
 from refine_lib.optimizers import OPTIMIZERS
+from refine_lib.photos.canvas import FALLS_WITH_DISTANCE, as_extent, extended
 from refine_lib.photos.files import LeftOut, Photo, check_holds, check_output, read_photo, write_photo
-from refine_lib.photos.holes import blended, check_soft, check_two, read_hole
+from refine_lib.photos.guides import Guide
+from refine_lib.photos.holes import Hole, check_soft, check_two, read_hole
 from refine_lib.photos.opened import Source
-from refine_lib.photos.pixels import to_image, to_pixels
-from refine_lib.photos.windows import WINDOWS, Window, plan_windows
-from refine_lib.pyramid import level_sizes
-from refine_lib.refine import NothingToRefine, check_settings, multiscale_inpaint
-from refine_lib.result import BAR, Result, Step, work_of
+from refine_lib.photos.windows import WINDOWS, plan_windows
+from refine_lib.photos.work import Work
+from refine_lib.refine import NothingToRefine, check_settings
+from refine_lib.result import Result, Step
 
 KEPT_BYTES_PER_PIXEL = 70  # of the photo, in the results of its windows: pictures and masks of all levels
 
@@ -44,11 +43,12 @@ class InpaintedPhoto:
     Attributes:
         image: the filled photo, a Pillow image, upright, in the photo's mode (a palette as its colors, black and white as
             gray).
-        mask: the hole, grown by ``dilation``: (1, 1, H, W), 1 = hole.
+        mask: the hole, grown by ``dilation``, and the area that ``extend`` added: (1, 1, H, W), 1 = hole.
         windows: the parts that were computed, or were to be, each as (top, bottom, left, right) in pixels.
         results: the ``Result`` of each window that was begun, with the window's picture.
         message: sentences where the hole is what was erased from a mask, where nothing was refined, in whole or in part, where
-            nothing is known, where the run was stopped, or where EXIF data are damaged and were left out. Else it is empty.
+            nothing is known, where the photo was extended, where the run was stopped, or where EXIF data are damaged and were
+            left out. Else it is empty.
         stopped: whether the callback or the keyboard stopped the run before its end. What it did not reach is as it was.
         seconds: the time that the computation took.
         path: the file that it was written to, or None.
@@ -69,10 +69,15 @@ class InpaintedPhoto:
         write_photo(self.image, path, self._photo, overwrite)
         self.path = Path(path)
 
+    @property
+    def in_short(self) -> str:
+        """``2 windows, 3% of the photo, 12.3 s. Nothing was``: what was computed, and the message."""
+        n, pixels = len(self.windows), sum((bottom - top) * (right - left) for top, bottom, left, right in self.windows)
+        share = f"{n} window{'s' * (n != 1)}, {pixels / self.mask.numel():.0%} of the photo"
+        return f"{share}, {self.seconds:.1f} s. {self.message}".rstrip()
+
     def __str__(self):
-        n = len(self.windows)
-        size = f"{self.image.width} px wide, {self.image.height} px high"
-        return f"{self._photo.name}: {size}, {n} window{'s' * (n != 1)}, {self.seconds:.1f} s. {self.message}".rstrip()
+        return f"{self._photo.name}: {self.image.width} px wide, {self.image.height} px high, {self.in_short}"
 
     def __repr__(self):
         return f"<InpaintedPhoto: {self}>"
@@ -99,6 +104,8 @@ def inpaint_photo(
     invert: bool = False,
     windows: str = "auto",
     context: float = 0.5,
+    guide: Source | None = None,
+    extend: Sequence[int] | None = None,
     overwrite: bool = False,
     device: torch.device | str | None = None,
     progress: bool = True,
@@ -116,7 +123,7 @@ def inpaint_photo(
             where the hole is, or drawn there in one color on transparent ground, or it is the photo, or one color, from which
             the hole was erased. ``refine_lib.photos.holes.read_hole`` tells more. None takes the areas that were erased from
             the photo itself. What was under them is not used, and what is partly transparent at their rim is laid over what
-            is filled, unless ``dilation`` or ``soft_edge`` is given.
+            is filled, unless ``dilation`` or ``soft_edge`` is given. With ``extend`` None stands for no further hole.
         output: the path to write to. Its ending, .jpg, .png, .tif or .webp, says the format. When a run is stopped, what it has
             is written beside it, as ``name.stopped.png``. None writes nothing.
         network: a name or path for ``load_network``, or a split network.
@@ -131,12 +138,17 @@ def inpaint_photo(
             the photo with the mask's share of white: at 255 it is wholly new, at 128 half new. A lossy mask has noise that is
             gray, too. It goes without ``threshold``, ``dilation`` and ``soft_edge``.
         invert: whether black is the hole in place of white.
-        windows: ``"auto"`` computes the whole photo where memory holds it, and else a window around each hole. ``"always"``
-            computes windows, which is faster where holes are small. ``"never"`` computes the whole. The photo is never made
-            smaller.
+        windows: ``"auto"`` computes a window around each hole where that is less than half of the work, or where memory does
+            not hold the whole photo, and else the whole. ``"always"`` computes windows, ``"never"`` the whole. The photo is
+            never made smaller.
         context: what a window shows to each side of its hole, as a share of the hole's longer side. It is at least
             ``smallest_scale`` pixels. Where memory does not hold that, the window shows less, but at least a quarter of
             ``smallest_scale``.
+        guide: a picture of the photo, smaller or as large, with its hole filled by whatever else: a diffusion model, a person.
+            It is a source as the photo is, of 8 bits a channel, upright and of the photo's proportions (with ``extend``, of the
+            larger canvas). As in ``multiscale_inpaint`` it takes the place of the smallest levels.
+        extend: (top, right, bottom, left), how many pixels the photo is to grow at each side. The new area is hole, and
+            ``dilation`` does not grow it. The mask has the old size. Quality falls with the distance from what is known.
         overwrite: whether a file that is there is replaced.
         device: where a network that is named computes, as in ``load_network``.
         progress: whether to show a progress bar.
@@ -167,8 +179,8 @@ def inpaint_photo(
     settings: dict[str, Any] = dict(settings_for(network if named else None))
     settings |= {key: value for key, value in {"smallest_scale": smallest_scale, "lr": lr}.items() if value is not None}
     settings |= {"n_iters": n_iters, "erosion": erosion, "loss": loss, "optimizer": optimizer, "speed": speed}
-    (threshold, dilation, soft_edge, context), settings = check_request(
-        threshold, dilation, soft_edge, windows, context, soft_mask, invert, callback=callback, **settings
+    (threshold, dilation, soft_edge, context, extend), settings = check_request(
+        threshold, dilation, soft_edge, windows, context, soft_mask, invert, extend, callback=callback, **settings
     )
     if named:
         device = pick_device(device)
@@ -177,17 +189,21 @@ def inpaint_photo(
         if device is not None:
             raise ValueError(f"device is {device!r} and network is a split network; expected None: it stays where it is")
     if output is not None:
-        check_output(output, overwrite, (photo, mask))
+        check_output(output, overwrite, [source for source in (photo, mask, guide) if source is not None])
     check_two(photo, mask)
     given = read_photo(photo)
-    drawn = read_hole(mask, given, invert)
+    is_drawn = mask is not None or not any(extend)
+    drawn = read_hole(mask, given, invert) if is_drawn else Hole(np.zeros(given.image.size[::-1], np.float32))
+    given, (top, right, bottom, left) = extended(given, extend), extend
+    guided = None if guide is None else Guide(guide, (given.image.height, given.image.width))
     if output is not None:
         check_holds(output, given)
 
     started = time.perf_counter()
     known = torch.from_numpy(drawn.share <= (0 if soft_mask or mask is None else threshold))[None, None].float()
     grown = 1 - erode(known, 2 * int(dilation) + 1)
-    work = _Work(given.image, grown[0, 0].numpy() > 0)
+    grown = F.pad(grown, (left, right, top, bottom), value=1)
+    work = Work(given.image, grown[0, 0].numpy() > 0, guided)
     if grown.any():
         model = load_network(os.fspath(network), device, progress) if named else network
         available = available_memory(device_of(model, torch.device("cpu"))) - KEPT_BYTES_PER_PIXEL * grown.numel()
@@ -195,19 +211,22 @@ def inpaint_photo(
             HELD_PER_BYTE * bytes_per_pixel(sped_up(model, speed, whole=loss == "code")[0], OPTIMIZERS[optimizer]),
             max(available, 0),
         )
-        work.windows, work.owner = plan_windows(work.hole, windows, context, settings["smallest_scale"], budget)
+        work.windows, work.owner = plan_windows(
+            work.hole, windows, context, settings["smallest_scale"], budget, settings["n_iters"]
+        )
         work.run(model, settings, callback, Path(given.name).name if progress else None)
 
-    share = drawn.share if soft_mask else 1 if mask is not None or dilation else 0  # of the new picture
+    share = drawn.share if soft_mask else 1 if mask is not None or dilation or any(extend) else 0  # of the new picture
+    share = np.pad(share, ((top, bottom), (left, right)), constant_values=1) if soft_mask else share
     said = work.message(0 if soft_mask else threshold, drawn.share.max())
     whole = "The hole is the whole photo: there is nothing to go by." * bool(work.hole.all())
-    notes = dict.fromkeys(result.note for result in work.results)
+    notes = [drawn.message, whole, FALLS_WITH_DISTANCE * any(extend), said, *dict.fromkeys(r.note for r in work.results)]
     done = InpaintedPhoto(
         image=work.image(share, soft_edge),
         mask=grown,
         windows=[(w.top, w.bottom, w.left, w.right) for w in work.windows],
         results=work.results,
-        message="\n".join(filter(None, [drawn.message, whole, said, *notes, given.message])),
+        message="\n".join(filter(None, [*notes, given.message])),
         stopped=work.stopped,
         seconds=time.perf_counter() - started,
         _photo=given,
@@ -223,8 +242,19 @@ def inpaint_photo(
 
 
 def check_request(
-    threshold, dilation, soft_edge, windows, context, soft_mask, invert, smallest_scale, callback=None, speed="auto", **settings
-) -> tuple[tuple[float, int, float, float], dict[str, Any]]:
+    threshold,
+    dilation,
+    soft_edge,
+    windows,
+    context,
+    soft_mask,
+    invert,
+    extend,
+    smallest_scale,
+    callback=None,
+    speed="auto",
+    **settings,
+) -> tuple[tuple[float, int, float, float, tuple[int, ...]], dict[str, Any]]:
     """The numbers of ``inpaint_photo``, and its settings for ``multiscale_inpaint``. Raises unless all are in range."""
 
     def at_least_0(value, name, wanted):
@@ -241,86 +271,7 @@ def check_request(
         at_least_0(context, "context", "expected 0 or more, a share of the hole's longer side"),
     )
     check_soft(soft_mask, invert, *numbers[:3])
-    return numbers, settings
-
-
-class _Work:
-    """The filling of a photo's holes, window by window. Each window sees what the earlier ones filled."""
-
-    def __init__(self, image, hole):
-        pixels = np.asarray(image)
-        self.given = {"LA": pixels[..., 0], "RGBA": pixels[..., :3]}.get(image.mode, pixels)
-        self.alpha = pixels[..., -1] if image.mode in ("LA", "RGBA") else None
-        self.colors = self.given.copy()
-        self.hole, self.filled = hole, np.zeros_like(hole)
-        self.windows: list[Window] = []  # and owner, as plan_windows gives them
-        self.owner = np.zeros(hole.shape, np.int32)
-        self.results, self.stopped = [], False
-
-    def run(self, model, settings, callback, title):
-        """Runs ``multiscale_inpaint`` on each window, with a bar over them all, unless title is None."""
-        sizes = [level_sizes(*window.size, settings["smallest_scale"]) for window in self.windows]
-        work = [sum(work_of(levels, settings["n_iters"])) for levels in sizes]
-        with tqdm(total=sum(work), desc=title, bar_format=BAR, leave=None, disable=title is None) as bar:
-            try:
-                for i, window in enumerate(self.windows):
-                    where = f"window {i + 1}/{len(self.windows)}, " * (len(self.windows) > 1)
-                    self._compute(window, model, settings, partial(_show, bar, where, sizes[i], callback))
-                    if self.stopped:
-                        break
-                    bar.update(sum(work[: i + 1]) - bar.n)  # a level with nothing to match is over at once
-            except KeyboardInterrupt:  # between two steps
-                if not self.results:
-                    raise
-                self.stopped = True
-
-    def _compute(self, window, model, settings, callback):
-        unknown = self.hole[window.part] & ~self.filled[window.part]
-        image, mask = to_image(self.colors[window.part]), torch.from_numpy(unknown)[None, None].float()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NothingToRefine)  # said once for the whole photo
-            try:
-                result = multiscale_inpaint(image, mask, model, **settings, callback=callback, progress=False)
-            except torch.OutOfMemoryError as error:
-                height, width = window.size
-                wanted = "expected more, or windows ('always') with less context"
-                raise MemoryError(f"memory did not hold {width} px by {height} px on the device; {wanted}") from error
-        self.results.append(result)
-        self.stopped = result.stopped
-        picture = result.image if self.colors.ndim == 3 else result.image.mean(dim=1, keepdim=True)
-        own = self.owner[window.part] == window.number  # not what it shows of others' holes
-        self.colors[window.part][own] = to_pixels(picture, self.colors.dtype)[own]
-        self.filled[window.part] |= own
-
-    def image(self, share, soft_edge):
-        """The photo with what is filled so far laid over it, as a Pillow image. ``share`` is as in ``blended``."""
-        filled = self.filled
-        if soft_edge and not filled.all():
-            share = (np.asarray(scipy.ndimage.distance_transform_edt(filled)) / (soft_edge + 1)).clip(max=1)
-        colors = blended(self.colors, self.given, filled, share, self.alpha)
-        if self.alpha is None:
-            return Image.fromarray(colors)
-        return Image.fromarray(np.dstack([colors, np.where(filled, 255, self.alpha).astype(np.uint8)]))
-
-    def message(self, threshold, brightest):
-        """What the runs have to say, a sentence or more each. It is empty where all holes were refined."""
-        if not self.hole.any():
-            most = f" (its brightest is {brightest:.1%})" * bool(brightest)
-            return f"The mask has no hole, nothing above {threshold:.0%} of white{most}: the photo comes back as it is."
-        n = len(self.windows)
-        said = [f"Window {i} of {n}: " * (n > 1) + r.message for i, r in enumerate(self.results, start=1) if r.message]
-        if self.stopped and not self.results[-1].stopped:
-            said.append(f"Stopped after window {len(self.results)} of {n}.")
-        return "\n".join(said)
-
-
-def _show(bar, where, sizes, callback, step):
-    """Moves the bar on by a step, and asks the caller's callback whether the run goes on."""
-    height, width = sizes[step.level]
-    if not bar.disable:
-        bar.set_postfix_str(where + step.in_short)
-    bar.update(height * width)
-    return None if callback is None else callback(step)
+    return (*numbers, as_extent(extend)), settings
 
 
 def _free_name(output):

@@ -65,7 +65,7 @@ def plan(photo: Path, mask: Path | None, output: Path, overwrite: bool = False) 
         return _plan_folder(photo, mask, output)
     if mask and mask.is_dir():
         raise ValueError(f"MASK is the folder {str(mask)!r} and PHOTO one photo; expected one mask")
-    check_output(output, overwrite, (photo, mask))
+    check_output(output, overwrite, filter(None, (photo, mask)))
     return [Job(photo, mask, output)]
 
 
@@ -221,6 +221,4 @@ def _fill(job, model, overwrite, progress, settings):
         if isinstance(error, FileExistsError) and job.is_done(overwrite):
             return "there already", f"{job.output} came meanwhile", None
         return "failed", (str(error).splitlines() or [type(error).__name__])[0], None
-    n = len(photo.windows)
-    how = f"{photo.seconds:.1f} s" + f", {n} windows" * (n > 1) + f". {photo.message}" * bool(photo.message)
-    return ("stopped" if photo.stopped else "filled"), f"wrote {photo.path}, {how}", photo
+    return ("stopped" if photo.stopped else "filled"), f"wrote {photo.path}, {photo.in_short}", photo

@@ -1,0 +1,98 @@
+"""The filling of a photo's holes, window by window."""
+
+import warnings
+from functools import partial
+
+import numpy as np
+import scipy.ndimage
+import torch
+from PIL import Image
+from tqdm.auto import tqdm
+
+from refine_lib.photos.holes import blended
+from refine_lib.photos.pixels import to_image, to_pixels
+from refine_lib.photos.windows import Window
+from refine_lib.pyramid import level_sizes
+from refine_lib.refine import NothingToRefine, multiscale_inpaint
+from refine_lib.result import BAR, work_of
+
+
+class Work:
+    """A photo whose holes are filled. Each window sees what the earlier ones filled."""
+
+    def __init__(self, image, hole, guide=None):
+        pixels = np.asarray(image)
+        self.given = {"LA": pixels[..., 0], "RGBA": pixels[..., :3]}.get(image.mode, pixels)
+        self.alpha = pixels[..., -1] if image.mode in ("LA", "RGBA") else None
+        self.colors = self.given.copy()
+        self.hole, self.filled = hole, np.zeros_like(hole)
+        self.windows: list[Window] = []  # and owner, as plan_windows gives them
+        self.owner = np.zeros(hole.shape, np.int32)
+        self.results, self.stopped, self.guide = [], False, guide
+
+    def run(self, model, settings, callback, title):
+        """Runs ``multiscale_inpaint`` on each window, with a bar over them all, unless title is None."""
+        scale = settings["smallest_scale"]
+        sizes = [self.guide.levels(w, scale) if self.guide else level_sizes(*w.size, scale) for w in self.windows]
+        work = [sum(work_of(levels, settings["n_iters"])) for levels in sizes]
+        with tqdm(total=sum(work), desc=title, bar_format=BAR, leave=None, disable=title is None) as bar:
+            try:
+                for i, window in enumerate(self.windows):
+                    where = f"window {i + 1}/{len(self.windows)}, " * (len(self.windows) > 1)
+                    guided = self.guide.settings(window, sizes[i], self.given, self.hole) if self.guide else {}
+                    self._compute(window, model, settings | guided, partial(_show, bar, where, sizes[i], callback))
+                    if self.stopped:
+                        break
+                    bar.update(sum(work[: i + 1]) - bar.n)  # a level with nothing to match is over at once
+            except KeyboardInterrupt:  # between two steps
+                if not self.results:
+                    raise
+                self.stopped = True
+
+    def _compute(self, window, model, settings, callback):
+        unknown = self.hole[window.part] & ~self.filled[window.part]
+        image, mask = to_image(self.colors[window.part]), torch.from_numpy(unknown)[None, None].float()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NothingToRefine)  # said once for the whole photo
+            try:
+                result = multiscale_inpaint(image, mask, model, **settings, callback=callback, progress=False)
+            except torch.OutOfMemoryError as error:
+                height, width = window.size
+                wanted = "expected more, or windows ('always') with less context"
+                raise MemoryError(f"memory did not hold {width} px by {height} px on the device; {wanted}") from error
+        self.results.append(result)
+        self.stopped = result.stopped
+        picture = result.image if self.colors.ndim == 3 else result.image.mean(dim=1, keepdim=True)
+        own = self.owner[window.part] == window.number  # not what it shows of others' holes
+        self.colors[window.part][own] = to_pixels(picture, self.colors.dtype)[own]
+        self.filled[window.part] |= own
+
+    def image(self, share, soft_edge):
+        """The photo with what is filled so far laid over it, as a Pillow image. ``share`` is as in ``blended``."""
+        filled = self.filled
+        if soft_edge and not filled.all():
+            share = (np.asarray(scipy.ndimage.distance_transform_edt(filled)) / (soft_edge + 1)).clip(max=1)
+        colors = blended(self.colors, self.given, filled, share, self.alpha)
+        if self.alpha is None:
+            return Image.fromarray(colors)
+        return Image.fromarray(np.dstack([colors, np.where(filled, 255, self.alpha).astype(np.uint8)]))
+
+    def message(self, threshold, brightest):
+        """What the runs have to say, a sentence or more each. It is empty where all holes were refined."""
+        if not self.hole.any():
+            most = f" (its brightest is {brightest:.1%})" * bool(brightest)
+            return f"The mask has no hole, nothing above {threshold:.0%} of white{most}: the photo comes back as it is."
+        n = len(self.windows)
+        said = [f"Window {i} of {n}: " * (n > 1) + r.message for i, r in enumerate(self.results, start=1) if r.message]
+        if self.stopped and not self.results[-1].stopped:
+            said.append(f"Stopped after window {len(self.results)} of {n}.")
+        return "\n".join(said)
+
+
+def _show(bar, where, sizes, callback, step):
+    """Moves the bar on by a step, and asks the caller's callback whether the run goes on."""
+    height, width = sizes[step.level]
+    if not bar.disable:
+        bar.set_postfix_str(where + step.in_short)
+    bar.update(height * width)
+    return None if callback is None else callback(step)
