@@ -25,7 +25,7 @@ from refine_lib.masks import erode
 from refine_lib.networks import load_network, settings_for
 from refine_lib.networks.probe import check_model, device_of
 from refine_lib.optimizers import OPTIMIZERS
-from refine_lib.photos.files import LeftOut, Photo, check_holds, check_output, read_photo, write_photo
+from refine_lib.photos.files import LeftOut, Photo, check_holds, check_output, check_quality, read_photo, write_photo
 from refine_lib.photos.holes import read_hole
 from refine_lib.photos.opened import Source, name_of
 from refine_lib.photos.pixels import to_image, to_pixels
@@ -43,7 +43,8 @@ class InpaintedPhoto:
 
     Attributes:
         image: the filled photo, a Pillow image, upright, in the photo's mode (a palette as its colors, black and white as
-            gray).
+            gray). Where colors have 16 bits a channel it is an array (H, W, 3) or (H, W, 4) of uint16, since Pillow has no such
+            mode. ``numpy.asarray(image)`` is the pixels of either.
         mask: the hole, grown by ``dilation``: (1, 1, H, W), 1 = hole.
         windows: the parts that were computed, or were to be, each as (top, bottom, left, right) in pixels.
         results: the ``Result`` of each window that was begun, with the window's picture.
@@ -54,7 +55,7 @@ class InpaintedPhoto:
         path: the file that it was written to, or None.
     """
 
-    image: Image.Image
+    image: Image.Image | np.ndarray
     mask: torch.Tensor
     windows: list[tuple[int, int, int, int]]
     results: list[Result]
@@ -64,14 +65,14 @@ class InpaintedPhoto:
     path: Path | None = None
     _photo: Photo = field(kw_only=True, repr=False)
 
-    def save(self, path: str | os.PathLike, overwrite: bool = False) -> None:
+    def save(self, path: str | os.PathLike, overwrite: bool = False, quality: int | None = None) -> None:
         """Writes it with what was kept of the photo's file, as ``refine_lib.photos.files.write_photo`` does."""
-        write_photo(self.image, path, self._photo, overwrite)
+        write_photo(self.image, path, self._photo, overwrite, quality)
         self.path = Path(path)
 
     def __str__(self):
         n = len(self.windows)
-        size = f"{self.image.width} px wide, {self.image.height} px high"
+        size = "{} px wide, {} px high".format(*self._photo.size)
         return f"{self._photo.name}: {size}, {n} window{'s' * (n != 1)}, {self.seconds:.1f} s. {self.message}".rstrip()
 
     def __repr__(self):
@@ -97,6 +98,7 @@ def inpaint_photo(
     soft_edge: float = 0,
     windows: str = "auto",
     context: float = 0.5,
+    quality: int | None = None,
     overwrite: bool = False,
     device: torch.device | str | None = None,
     progress: bool = True,
@@ -104,16 +106,18 @@ def inpaint_photo(
 ) -> InpaintedPhoto:
     """Fills the hole in a photo and leaves the rest as it is: every pixel, the size, the EXIF data, the color profile.
 
-    The photo is turned upright as its EXIF data say. It may be RGB or gray of 8 bits, with a palette or transparency (what is
-    filled is opaque), or gray of 16 bits. Pixels outside the hole come back bit for bit. A JPEG is compressed as it was.
+    The photo is turned upright as its EXIF data say. It may be RGB or gray of 8 bits a channel, with a palette or transparency
+    (what is filled is opaque), or gray, RGB or RGBA of 16. Pixels outside the hole come back bit for bit. A file of a lossy
+    format changes them a little, as ``refine_lib.photos.files.write_photo`` tells; a JPEG is compressed as it was.
     ``refine_lib.photos.files.read_photo`` tells what else of a file is kept, and what is not (IPTC data for one).
 
     Args:
-        photo: a path, an opened file or a Pillow image: JPEG, PNG, TIFF or WebP; also GIF and BMP.
+        photo: a path, an opened file or a Pillow image: JPEG, PNG, TIFF or WebP; also GIF and BMP, AVIF with Pillow 11.3 or
+            newer, and HEIC with the extra ``[photos]``.
         mask: the same, of any mode, and of the photo's size. It is bright where the hole is, or drawn there in one color on
             transparent ground.
-        output: the path to write to. Its ending, .jpg, .png, .tif or .webp, says the format. When a run is stopped, what it has
-            is written beside it, as ``name.stopped.png``. None writes nothing.
+        output: the path to write to. Its ending, as .jpg, .png, .tif or .webp, says the format. When a run is stopped, what it
+            has is written beside it, as ``name.stopped.png``. None writes nothing.
         network: a name or path for ``load_network``, or a split network.
         smallest_scale, lr: as in ``multiscale_inpaint``. None is what suits the network that is named, and for a split
             network 512 and 0.002.
@@ -128,6 +132,8 @@ def inpaint_photo(
         context: what a window shows to each side of its hole, as a share of the hole's longer side. It is at least
             ``smallest_scale`` pixels. Where memory does not hold that, the window shows less, but at least a quarter of
             ``smallest_scale``.
+        quality: 1 to 100, of an output in a lossy format, as in ``refine_lib.photos.files.write_photo``. None changes the photo
+            least.
         overwrite: whether a file that is there is replaced.
         device: where a network that is named computes, as in ``load_network``.
         progress: whether to show a progress bar.
@@ -159,7 +165,7 @@ def inpaint_photo(
     settings |= {key: value for key, value in {"smallest_scale": smallest_scale, "lr": lr}.items() if value is not None}
     settings |= {"n_iters": n_iters, "erosion": erosion, "loss": loss, "optimizer": optimizer, "speed": speed}
     (threshold, dilation, soft_edge, context), settings = check_request(
-        threshold, dilation, soft_edge, windows, context, callback=callback, **settings
+        threshold, dilation, soft_edge, windows, context, quality=quality, callback=callback, **settings
     )
     if named:
         device = pick_device(device)
@@ -202,7 +208,7 @@ def inpaint_photo(
     )
     if output is not None:
         path = _free_name(output) if done.stopped else output
-        done.save(path, overwrite and not done.stopped)
+        done.save(path, overwrite and not done.stopped, quality)
     if said and not done.stopped:
         warnings.warn(said, NothingToRefine, stacklevel=3)
     if given.message:
@@ -211,13 +217,14 @@ def inpaint_photo(
 
 
 def check_request(
-    threshold, dilation, soft_edge, windows, context, smallest_scale, callback=None, speed="auto", **settings
+    threshold, dilation, soft_edge, windows, context, smallest_scale, quality=None, callback=None, speed="auto", **settings
 ) -> tuple[tuple[float, int, float, float], dict[str, Any]]:
     """The numbers of ``inpaint_photo``, and its settings for ``multiscale_inpaint``. Raises unless all are in range."""
 
     def at_least_0(value, name, wanted):
         return as_number(value, name, lambda number: 0 <= number < math.inf, wanted)
 
+    check_quality(quality)
     scale = check_smallest_scale(smallest_scale)
     settings = check_settings(**settings, callback=callback, speed=speed) | {"smallest_scale": scale, "speed": speed}
     check_choice(windows, "windows", WINDOWS)
@@ -235,8 +242,9 @@ class _Work:
 
     def __init__(self, image, hole):
         pixels = np.asarray(image)
-        self.given = {"LA": pixels[..., 0], "RGBA": pixels[..., :3]}.get(image.mode, pixels)
-        self.alpha = pixels[..., -1] if image.mode in ("LA", "RGBA") else None
+        channels = pixels.shape[2] if pixels.ndim == 3 else 1
+        self.given = {2: pixels[..., 0], 4: pixels[..., :3]}.get(channels, pixels)
+        self.alpha = pixels[..., -1] if channels in (2, 4) else None
         self.colors = self.given.copy()
         self.hole, self.filled = hole, np.zeros_like(hole)
         self.windows: list[Window] = []  # and owner, as plan_windows gives them
@@ -279,15 +287,15 @@ class _Work:
         self.filled[window.part] |= own
 
     def image(self, soft_edge):
-        """The photo with what is filled so far, its seam softened, as a Pillow image."""
+        """The photo with what is filled so far, its seam softened, as ``Photo.image`` is."""
         filled, colors = self.filled, self.colors.copy()
         if soft_edge and not filled.all():
             depth = np.asarray(scipy.ndimage.distance_transform_edt(filled))[filled]
             weight = (depth / (soft_edge + 1)).clip(max=1).reshape(-1, *[1] * (colors.ndim - 2))
             colors[filled] = (weight * colors[filled] + (1 - weight) * self.given[filled]).round()
-        if self.alpha is None:
-            return Image.fromarray(colors)
-        return Image.fromarray(np.dstack([colors, np.where(filled, 255, self.alpha).astype(np.uint8)]))
+        if self.alpha is not None:
+            colors = np.dstack([colors, np.where(filled, np.iinfo(colors.dtype).max, self.alpha)]).astype(colors.dtype)
+        return colors if colors.ndim == 3 and colors.dtype == np.uint16 else Image.fromarray(colors)
 
     def message(self, threshold):
         """What the runs have to say, a sentence or more each. It is empty where all holes were refined."""
@@ -316,7 +324,7 @@ def _check_two(photo, mask):
 
 
 def _check_size(hole, photo):
-    size, wanted = hole.shape[::-1], photo.image.size
+    size, wanted = hole.shape[::-1], photo.size
     if size == wanted:
         return
     given = "mask is {} px wide and {} px high, {} is {} px wide and {} px high".format(*size, photo.name, *wanted)
