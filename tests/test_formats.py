@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, PngImagePlugin, features
 from skimage import data
 
 from refine_lib.__main__ import main
-from refine_lib.photos.files import read_photo, write_photo
+from refine_lib.photos.files import check_output, read_photo, write_photo
 from refine_lib.photos.formats import ENDINGS
 from refine_lib.photos.inpaint import inpaint_photo
 from refine_lib.photos.opened import opened
@@ -355,6 +355,8 @@ def test_what_reads_a_picture_is_said_where_it_is_missing(ending, words, tmp_pat
     if ending not in ENDINGS:
         with pytest.raises(ValueError, match=words):
             read_photo(path)
+        with pytest.raises(ValueError, match=f"expected a name that ends in one of .jpg.*; to write {ending}, .*{words}"):
+            check_output(tmp_path / f"out{ending}")
 
 
 def test_avif_is_there_where_pillow_has_it():

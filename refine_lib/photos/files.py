@@ -17,7 +17,7 @@ from PIL.ExifTags import Base
 from refine_lib.checks import SMALLEST_SIDE, as_integer, in_short
 from refine_lib.photos import deep, exif, png
 from refine_lib.photos.formats import DEEP, ENDINGS, FORMATS, PHOTO_FORMATS, PLAIN, check_single
-from refine_lib.photos.opened import Source, Unfit, name_of, opened, tags_of
+from refine_lib.photos.opened import READERS, Source, Unfit, name_of, opened, tags_of
 from refine_lib.whole import whole_file
 
 # What XMP data show a photo in: a list of small copies, which can be cut out, and others, with which the data are dropped.
@@ -139,8 +139,9 @@ def check_output(path: str | os.PathLike, overwrite: bool = False, sources: Iter
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"output is a {type(path).__name__}; expected a path")
     path, what = Path(path), f"output is {in_short(os.fspath(path))}"
-    if path.suffix.lower() not in ENDINGS:
-        raise ValueError(f"{what}; expected a name that ends in one of {', '.join(ENDINGS)}")
+    if (ending := path.suffix.lower()) not in ENDINGS:
+        advice = f"; to write {ending}, {READERS[ending][1]}" if ending in READERS else ""
+        raise ValueError(f"{what}; expected a name that ends in one of {', '.join(ENDINGS)}{advice}")
     if not os.path.isdir(path.parent):
         raise FileNotFoundError(f"{what}, whose folder is not there; expected one that is")
     if os.path.exists(path) and any(os.path.isfile(name) and path.samefile(name) for name in map(name_of, sources)):
