@@ -15,7 +15,7 @@ help:  ## this list
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab,metrics,cluster,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab,metrics,cluster,photos,test]'
 	@touch $@
 
 demo: .venv/ready  ## the main job: the quickstart without a screen, its picture and its page into figures/

@@ -74,6 +74,7 @@ OPTIONS = {
         ("windows", {"choices": WINDOWS}, "compute parts, around the holes (default: where that pays)"),
         ("context", SHARE, f"of a hole's longer side: what a part shows around it{BY_DEFAULT}"),
     ),
+    "the file": (("quality", {"type": int, "metavar": "N"}, "1 to 100, of JPEG, WebP, AVIF, HEIC (default: changes least)"),),
     "the method": (
         ("n_iters", {"type": int, "metavar": "N"}, f"steps at each size; 0 is fast and plain{BY_DEFAULT}"),
         ("smallest_scale", PIXELS, "that the network was trained at (default: its own)"),

@@ -127,7 +127,7 @@ def test_what_cannot_be_filled_is_reported_and_the_others_go_on(folders, small_n
 
 def test_pictures_that_are_not_taken_are_reported(folders, small_network, capsys):
     photos, masks, out = folders
-    for name in ("a.BMP", "b.gif", "c.heic", "d.cr2"):
+    for name in ("a.BMP", "b.gif", "c.jxl", "d.cr2"):
         (photos / name).touch()
     for mask in (masks, masks / "coffee_mask.png"):  # a folder, or one for all
         assert run(photos, mask, "-o", out, "--quiet", "--overwrite") == 1
@@ -137,7 +137,7 @@ def test_pictures_that_are_not_taken_are_reported(folders, small_network, capsys
         assert said == [
             f"a.BMP: is a picture that ends in .bmp; {taken}: save a copy as one of these first",
             f"b.gif: is a picture that ends in .gif; {taken}: save a copy as one of these first",
-            f"c.heic: is a picture that ends in .heic; {taken}: save a copy as one of these first",
+            f"c.jxl: is a picture that ends in .jxl; {taken}: save a copy as one of these first",
             f"d.cr2: is a picture that ends in .cr2; {taken}: develop it first",
         ]
     Image.fromarray(HOLE).save(photos / "coffee_mask.bmp")  # a mask beside its photo is none of them

@@ -156,7 +156,6 @@ def test_the_command_line(tmp_path, capsys):
         (photo, mask, "--guide", tmp_path): "expected the path of a picture",
         (photo, mask, "--guide", guide): "the picture 128 px wide and 96 px high; expected the same proportions",
         (tmp_path, mask, "--guide", guide): "expected the path of a picture, and PHOTO to be one photo",
-        (tmp_path, "--extend", 1, 1, 1, 1): "without MASK; expected a folder of masks, or one mask for all",
     }.items():
         assert run(*words, "-o", tmp_path / "folder" if words[0] == tmp_path else out, "--overwrite") in (1, 2)
         printed = capsys.readouterr()

@@ -9,6 +9,7 @@ from PIL import Image
 
 from refine_lib.checks import LARGEST_SIDE, as_integer, in_short
 from refine_lib.photos import exif
+from refine_lib.photos.deep import as_image
 from refine_lib.photos.files import Photo
 
 FALLS_WITH_DISTANCE = "The photo was extended. Quality falls with the distance from what was there."
@@ -30,12 +31,12 @@ def extended(photo: Photo, extend: Sequence[int]) -> Photo:
         ValueError: where it would have more pixels than a picture that is read may have.
     """
     top, right, bottom, left = extend
-    width, height = photo.image.width + left + right, photo.image.height + top + bottom
+    width, height = photo.size[0] + left + right, photo.size[1] + top + bottom
     most = 2 * (Image.MAX_IMAGE_PIXELS or np.inf)
     if width * height > most:
         given = f"extend is {tuple(extend)}, which makes {photo.name} {width} px wide and {height} px high"
         raise ValueError(f"{given}; expected at most {most / 1e6:.0f} million pixels, or it could not be read again")
     pixels = np.asarray(photo.image)
     border = ((top, bottom), (left, right), (0, 0))
-    image = Image.fromarray(np.pad(pixels, border[: pixels.ndim], mode="edge"))
+    image = as_image(np.pad(pixels, border[: pixels.ndim], mode="edge"))
     return replace(photo, image=image, notes=photo.notes | {"exif": exif.upright(photo.notes["exif"], (width, height))})

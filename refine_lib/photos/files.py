@@ -14,15 +14,19 @@ import numpy as np
 from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
-from refine_lib.checks import SMALLEST_SIDE, in_short
-from refine_lib.photos import exif, png
+from refine_lib.checks import SMALLEST_SIDE, as_integer, in_short
+from refine_lib.photos import deep, exif, png
 from refine_lib.photos.formats import DEEP, ENDINGS, FORMATS, PHOTO_FORMATS, PLAIN, check_single
-from refine_lib.photos.opened import Source, Unfit, name_of, opened, tags_of
+from refine_lib.photos.opened import READERS, Source, Unfit, name_of, opened, tags_of
 from refine_lib.whole import whole_file
 
 # What XMP data show a photo in: a list of small copies, which can be cut out, and others, with which the data are dropped.
 THUMBNAILS = re.compile(rb"<((?:[\w.-]+:)?Thumbnails)(?=[\s/>])[^>]*?(?:/>|>.*?</\1\s*>)", re.DOTALL)
 SHOWN = (b"Thumbnails", b"GImg:image", b"GImage:Data", b"GDepth:Data", b"/g/img/")
+# What they say of the camera's turn.
+TURN = re.compile(
+    rb"""\s+tiff:Orientation\s*=\s*(?:"[^"]*"|'[^']*')|<(tiff:Orientation)(?=[\s/>])[^>]*?(?:/>|>.*?</\1\s*>)""", re.DOTALL
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,21 +34,32 @@ class Photo:
     """A photo as its file has it, turned upright.
 
     Attributes:
-        image: its pixels, a Pillow image of mode L, LA, RGB, RGBA or I;16 (16-bit gray).
+        image: its pixels, a Pillow image of mode L, LA, RGB, RGBA or I;16 (16-bit gray), or, since Pillow has no such mode, an
+            array (H, W, 3) or (H, W, 4) of uint16 where colors have 16 bits a channel.
         name: of the file, for messages.
         stored_size: (width, height) in pixels, before it was turned.
         notes: what the file says beside its pixels, by the names that Pillow's writers have for it: ``exif`` (without the
-            orientation), ``xmp`` (without thumbnails), ``icc_profile``, ``dpi``, ``comment`` (of a JPEG or GIF).
+            orientation), ``xmp`` (without thumbnails and orientation), ``icc_profile``, ``dpi``, ``comment`` (of a JPEG).
         details: what only a file of its format has, as its row of ``FORMATS`` reads it.
         message: a sentence where something that the file says is damaged and left out. Else it is empty.
     """
 
-    image: Image.Image
+    image: Image.Image | np.ndarray
     name: str
     stored_size: tuple[int, int]
     notes: dict[str, Any]
     details: dict[str, Any] = field(default_factory=dict)
     message: str = ""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the image in pixels."""
+        return self.image.shape[1::-1] if isinstance(self.image, np.ndarray) else self.image.size
+
+    @property
+    def mode(self) -> str:
+        """Pillow's mode of the image, or that of ``deep``."""
+        return deep.MODES[self.image.shape[2] - 3] if isinstance(self.image, np.ndarray) else self.image.mode
 
 
 class LeftOut(UserWarning):
@@ -59,9 +74,12 @@ def read_photo(photo: Source) -> Photo:
     pictures in it, the further pictures of an MPO, what belongs to one format alone (a GIF's loop, a PNG's time), and damaged
     EXIF data, of which ``message`` speaks.
 
+    The photo is turned as browsers turn it: by its EXIF data, and not by an orientation that stands in XMP data alone.
+
     Args:
-        photo: the path of a JPEG, PNG, TIFF, WebP, GIF or BMP, such a file opened to read bytes, or a Pillow image. Of an MPO
-            (a JPEG with more pictures behind) the first is taken. A PNG's copy in memory has no texts or gamma.
+        photo: the path of a JPEG, PNG, TIFF, WebP, GIF or BMP, of an AVIF with Pillow 11.3 or newer, of a HEIC with the extra
+            ``[photos]``; or such a file opened to read bytes, or a Pillow image. Of an MPO (a JPEG with more pictures behind)
+            the first is taken. A PNG's copy in memory has no texts or gamma.
 
     Returns:
         A ``Photo``. Black and white (mode 1) becomes gray, a palette its colors.
@@ -69,18 +87,20 @@ def read_photo(photo: Source) -> Photo:
     Raises:
         FileNotFoundError: where there is no such file.
         ValueError: where it is no picture, or one of which something would be lost: more than one picture, other colors than
-            gray and RGB, more than 8 bits a channel in color, or more than 16. Also where it is a PNG that Pillow has loaded,
-            whose file cannot be looked at.
+            gray and RGB, or other depths than 8 bits a channel and 16. Also where Pillow has loaded it, and it is a PNG whose
+            file cannot be looked at, or has colors of 16 bits a channel.
     """
     name, message = name_of(photo), ""
     with opened(photo, PHOTO_FORMATS, "photo", "the path of a picture") as file:
         check_single(file, name)
+        lower = deep.lower_bytes(file)  # first: what else is read loads it
         details = next((f.details(file) for f in FORMATS if file.format in (f.name, f.several)), {})
-        _check_kept(file, name, details)
+        _check_kept(file, name, details, lower)
+        details["palette"] = file.mode == "P"
         tags = tags_of(file)
         turned = tags.get(Base.Orientation, 1) > 4  # by a quarter
         upright = ImageOps.exif_transpose(file)
-        said = {key: upright.info.get(key) for key in ("xmp", "icc_profile", "dpi", "comment")}
+        said = {key: file.info.get(key) for key in ("xmp", "icc_profile", "dpi", "comment")}
         notes = {key: value for key, value in said.items() if value and not isinstance(value, str)}  # a PNG's text is no note
         if "xmp" in notes:
             notes["xmp"] = without_pictures(notes["xmp"])
@@ -92,14 +112,17 @@ def read_photo(photo: Source) -> Photo:
             message = f"The EXIF data of {name} are damaged and were left out."
     width, height = upright.size
     size = (height, width) if turned else (width, height)
-    return Photo(_worked_on(upright), name, size, notes, details, message)
+    return Photo(_worked_on(upright, lower), name, size, notes, details, message)
 
 
 def without_pictures(xmp: bytes) -> bytes:
-    """XMP data without the thumbnails, which show what was in the hole. They are empty where they hold other pictures."""
-    xmp = THUMBNAILS.sub(b"", xmp)
+    """XMP data without the thumbnails, which show what was in the hole, and without the camera's turn, which is done.
+
+    They are empty where they hold other pictures, or where the turn cannot be cut out.
+    """
+    xmp = TURN.sub(b"", THUMBNAILS.sub(b"", xmp))
     plain = xmp.replace(b"\0", b"")  # of two or four bytes a letter
-    return b"" if any(name in plain for name in SHOWN) else xmp
+    return b"" if any(name in plain for name in (*SHOWN, b"tiff:Orientation")) else xmp
 
 
 def check_output(
@@ -124,8 +147,9 @@ def check_output(
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"{name} is a {type(path).__name__}; expected a path")
     path, what = Path(path), f"{name} is {in_short(os.fspath(path))}"
-    if path.suffix.lower() not in endings:
-        raise ValueError(f"{what}; expected a name that ends in one of {', '.join(endings)}")
+    if (ending := path.suffix.lower()) not in endings:
+        advice = f"; to write {ending}, {READERS[ending][1]}" if ending in READERS else ""
+        raise ValueError(f"{what}; expected a name that ends in one of {', '.join(endings)}{advice}")
     if not os.path.isdir(path.parent):
         raise FileNotFoundError(f"{what}, whose folder is not there; expected one that is")
     if os.path.exists(path) and any(os.path.isfile(one) and path.samefile(one) for one in map(name_of, sources)):
@@ -150,12 +174,12 @@ def check_holds(path: str | os.PathLike, photo: Photo) -> None:
 
 def _not_held(format, photo):
     """What of a photo a format does not hold, in words; empty where it holds the photo."""
-    image = photo.image
-    if image.mode not in format.modes:
-        names = {"L": "gray pixels", "RGB": "colors"} | dict.fromkeys(DEEP, "16 bits a channel")
-        what = names.get(image.mode, "transparency")
-    elif max(image.size) > format.largest_side:
-        return f"is {image.width} px wide and {image.height} px high, and {format.name} holds {format.largest_side} px"
+    width, height = photo.size
+    if photo.mode not in format.modes:
+        names = {"L": "gray pixels", "RGB": "colors"} | dict.fromkeys((*DEEP, *deep.MODES), "16 bits a channel")
+        what = names.get(photo.mode, "transparency")
+    elif max(width, height) > format.largest_side:
+        return f"is {width} px wide and {height} px high, and {format.name} holds {format.largest_side} px"
     elif png.has_own_colors(photo) and not format.colors:
         what = "a gamma or primaries of its own (chunks gAMA, cHRM or cICP)"
     else:
@@ -165,9 +189,10 @@ def _not_held(format, photo):
 
 def _not_written(format, photo):
     """Tries it with a little of the photo: what it says beside its pixels may not fit, or not be read again."""
-    file, done = BytesIO(), "written"
+    file, done, image = BytesIO(), "written", photo.image
     try:
-        _save(photo.image.crop((0, 0, 8, 8)), file, format, photo)
+        part = image[:8, :8] if isinstance(image, np.ndarray) else image.crop((0, 0, 8, 8))
+        _save(part, file, format, photo)
         done = "read again when it is written"
         with opened(file, (format.name,), "photo", "a picture") as picture:
             picture.load()
@@ -176,60 +201,87 @@ def _not_written(format, photo):
     return ""
 
 
-def write_photo(image: Image.Image, path: str | os.PathLike, photo: Photo, overwrite: bool = False) -> None:
+def write_photo(
+    image: Image.Image | np.ndarray,
+    path: str | os.PathLike,
+    photo: Photo,
+    overwrite: bool = False,
+    quality: int | None = None,
+) -> None:
     """Writes a picture to a file with what ``read_photo`` kept of a photo's file. The ending says the format.
 
     Every format takes the EXIF data, XMP data and color profile. None takes all the rest: WebP takes no resolution, only JPEG
     takes a comment, only PNG takes a PNG's texts. A format in which the colors would look otherwise is refused.
-    PNG, TIFF and WebP are written without loss. A JPEG is compressed as the photo's own JPEG was, so that it changes least, or
-    with quality 95. An interruption or a full disk leaves no file, or the one that was there.
+    An interruption or a full disk leaves no file, or the one that was there.
+
+    These are written without loss, each pixel outside the hole as it was. A PNG has a palette where the photo had one and 256
+    colors are enough for what is filled, too; else it becomes RGB. A TIFF is compressed with LZW, Deflate or PackBits as the
+    photo was, with Deflate in place of others such as JPEG, and not where the photo is no TIFF. A WebP is without loss unless
+    the photo is a lossy one.
+
+    The others change all pixels a little, those outside the hole, too. A JPEG is compressed with the photo's own tables where
+    that is a JPEG, so that it changes least. A lossy WebP, an AVIF, a HEIC, and a JPEG from another format have quality 95: the
+    file may be twice as large as the photo's, and pixels change by about one level of 255 in the mean.
 
     Args:
-        image: a Pillow image.
+        image: a Pillow image, or an array of uint16 as ``Photo.image``.
         photo: a ``Photo``.
         overwrite: whether a file that is there is replaced.
+        quality: 1 to 100, of a JPEG, AVIF, HEIC or WebP, which is then lossy. None is what is said above. The rest go without.
 
     Raises:
         FileExistsError: where there is such a file and it is not to be replaced.
-        ValueError: where the ending is not of such a format, or this does not hold the picture.
+        ValueError: where the ending is not of such a format, this does not hold the picture, or quality is out of range.
         OSError: where it cannot be written.
     """
-    path = Path(path)
+    path, quality = Path(path), check_quality(quality)
     check_output(path, overwrite, [photo.name])
     check_holds(path, photo)
     content = BytesIO()  # Pillow's own writing to a disk does not say why it fails
     try:
-        _save(image, content, ENDINGS[path.suffix.lower()], photo)
+        _save(image, content, ENDINGS[path.suffix.lower()], photo, quality)
         with whole_file(path, overwrite) as part:
             part.write_bytes(content.getbuffer())
     except FileExistsError as error:
         raise FileExistsError(f"output is {str(path)!r}, which came meanwhile; expected a new name") from error
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # the second of the writer of HEIC
         raise OSError(f"output is {str(path)!r}, which could not be written: {error}") from error
 
 
-def _save(image, file, format, photo):
-    image.save(file, format.name, **photo.notes | format.options(photo))
+def check_quality(quality: Any) -> int | None:
+    """A quality as an int, or None. Raises where it is neither."""
+    return None if quality is None else as_integer(quality, "quality", "", 1, 100)
 
 
-def _check_kept(file, name, details):
+def _save(image, file, format, photo, quality=None):
+    options = photo.notes | format.options(photo, quality)
+    if format.save:
+        format.save(image, file, **options)
+    else:
+        image.save(file, format.name, **options)
+
+
+def _check_kept(file, name, details, lower):
     """Raises unless a photo's pixels can be worked on as they are."""
-    tags, deep = getattr(file, "tag_v2", {}), file.mode in DEEP
-    depth = details.get("depth", 16 if deep else 8)
+    tags, gray = getattr(file, "tag_v2", {}), file.mode in DEEP
+    depth = details.get("depth", 16 if gray else 8)
     if tags.get(Base.NewSubfileType, 0) & 1:
         raise Unfit(f"{name} begins with a small copy, as a camera's raw files do; develop it first, to TIFF or JPEG")
-    if not deep and file.mode not in PLAIN:
+    if not gray and file.mode not in PLAIN:
         kind = {"I": "32-bit whole numbers", "F": "32-bit fractions"}.get(file.mode, f"{file.mode} colors")
         raise Unfit(f"{name} has {kind}; expected RGB or gray: convert it first")
-    if depth > 8 and not (deep and depth == 16):
-        raise Unfit(f"{name} has {depth} bits a channel; expected 8, or 16 in gray: save a copy of 8 bits, this one stays")
-    if deep and ("transparency" in file.info or tags.get(Base.PhotometricInterpretation) == 0):
-        raise Unfit(f"{name} is 16-bit gray with 0 for white, or a transparent value; expected 0 for black and none such")
+    if depth > 8 and not (depth == 16 and (gray or lower is not None)):
+        wanted = "expected 8, or 16 in gray, or the path of 16 in RGB or RGBA: save a copy of 8 bits, this one stays"
+        raise Unfit(f"{name} has {depth} bits a channel; {wanted}")
+    if depth == 16 and ("transparency" in file.info or tags.get(Base.PhotometricInterpretation) == 0):
+        raise Unfit(f"{name} has 16 bits a channel and 0 for white, or a transparent value; expected 0 for black and none such")
     if min(file.size) < SMALLEST_SIDE:
         raise Unfit(f"{name} is {file.width} px wide and {file.height} px high; expected at least {SMALLEST_SIDE} px a side")
 
 
-def _worked_on(image):
+def _worked_on(image, lower):
+    if lower is not None:
+        return np.asarray(image) * np.uint16(256) + lower
     if image.mode in DEEP:
         return Image.fromarray(np.asarray(image).astype(np.uint16))
     return image.convert(PLAIN[image.mode] + "A" * image.has_transparency_data)

@@ -24,7 +24,7 @@ from refine_lib.networks import load_network, settings_for
 from refine_lib.networks.probe import check_model, device_of
 from refine_lib.optimizers import OPTIMIZERS
 from refine_lib.photos.canvas import FALLS_WITH_DISTANCE, as_extent, extended
-from refine_lib.photos.files import LeftOut, Photo, check_holds, check_output, read_photo, write_photo
+from refine_lib.photos.files import LeftOut, Photo, check_holds, check_output, check_quality, read_photo, write_photo
 from refine_lib.photos.guides import Guide
 from refine_lib.photos.holes import Hole, check_soft, check_two, read_hole
 from refine_lib.photos.opened import Source
@@ -42,7 +42,8 @@ class InpaintedPhoto:
 
     Attributes:
         image: the filled photo, a Pillow image, upright, in the photo's mode (a palette as its colors, black and white as
-            gray).
+            gray). Where colors have 16 bits a channel it is an array (H, W, 3) or (H, W, 4) of uint16, since Pillow has no such
+            mode. ``numpy.asarray(image)`` is the pixels of either.
         mask: the hole, grown by ``dilation``, and the area that ``extend`` added: (1, 1, H, W), 1 = hole.
         windows: the parts that were computed, or were to be, each as (top, bottom, left, right) in pixels.
         results: the ``Result`` of each window that was begun, with the window's picture.
@@ -54,7 +55,7 @@ class InpaintedPhoto:
         path: the file that it was written to, or None.
     """
 
-    image: Image.Image
+    image: Image.Image | np.ndarray
     mask: torch.Tensor
     windows: list[tuple[int, int, int, int]]
     results: list[Result]
@@ -64,9 +65,9 @@ class InpaintedPhoto:
     path: Path | None = None
     _photo: Photo = field(kw_only=True, repr=False)
 
-    def save(self, path: str | os.PathLike, overwrite: bool = False) -> None:
+    def save(self, path: str | os.PathLike, overwrite: bool = False, quality: int | None = None) -> None:
         """Writes it with what was kept of the photo's file, as ``refine_lib.photos.files.write_photo`` does."""
-        write_photo(self.image, path, self._photo, overwrite)
+        write_photo(self.image, path, self._photo, overwrite, quality)
         self.path = Path(path)
 
     @property
@@ -77,7 +78,7 @@ class InpaintedPhoto:
         return f"{share}, {self.seconds:.1f} s. {self.message}".rstrip()
 
     def __str__(self):
-        return f"{self._photo.name}: {self.image.width} px wide, {self.image.height} px high, {self.in_short}"
+        return "{}: {} px wide, {} px high, {}".format(self._photo.name, *self._photo.size, self.in_short)
 
     def __repr__(self):
         return f"<InpaintedPhoto: {self}>"
@@ -106,6 +107,7 @@ def inpaint_photo(
     context: float = 0.5,
     guide: Source | None = None,
     extend: Sequence[int] | None = None,
+    quality: int | None = None,
     overwrite: bool = False,
     device: torch.device | str | None = None,
     progress: bool = True,
@@ -113,19 +115,21 @@ def inpaint_photo(
 ) -> InpaintedPhoto:
     """Fills the hole in a photo and leaves the rest as it is: every pixel, the size, the EXIF data, the color profile.
 
-    The photo is turned upright as its EXIF data say. It may be RGB or gray of 8 bits, with a palette or transparency (what is
-    filled is opaque), or gray of 16 bits. Pixels outside the hole come back bit for bit. A JPEG is compressed as it was.
+    The photo is turned upright as its EXIF data say. It may be RGB or gray of 8 bits a channel, with a palette or transparency
+    (what is filled is opaque), or gray, RGB or RGBA of 16. Pixels outside the hole come back bit for bit. A file of a lossy
+    format changes them a little, as ``refine_lib.photos.files.write_photo`` tells; a JPEG is compressed as it was.
     ``refine_lib.photos.files.read_photo`` tells what else of a file is kept, and what is not (IPTC data for one).
 
     Args:
-        photo: a path, an opened file or a Pillow image: JPEG, PNG, TIFF or WebP; also GIF and BMP.
+        photo: a path, an opened file or a Pillow image: JPEG, PNG, TIFF or WebP; also GIF and BMP, AVIF with Pillow 11.3 or
+            newer, and HEIC with the extra ``[photos]``.
         mask: the same, of any mode, and of the photo's size; or an array (H, W), or the path of one, ``.npy``. It is bright
             where the hole is, or drawn there in one color on transparent ground, or it is the photo, or one color, from which
             the hole was erased. ``refine_lib.photos.holes.read_hole`` tells more. None takes the areas that were erased from
             the photo itself. What was under them is not used, and what is partly transparent at their rim is laid over what
             is filled, unless ``dilation`` or ``soft_edge`` is given. With ``extend`` None stands for no further hole.
-        output: the path to write to. Its ending, .jpg, .png, .tif or .webp, says the format. When a run is stopped, what it has
-            is written beside it, as ``name.stopped.png``. None writes nothing.
+        output: the path to write to. Its ending, as .jpg, .png, .tif or .webp, says the format. When a run is stopped, what it
+            has is written beside it, as ``name.stopped.png``. None writes nothing.
         network: a name or path for ``load_network``, or a split network.
         smallest_scale, lr: as in ``multiscale_inpaint``. None is what suits the network that is named, and for a split
             network 512 and 0.002.
@@ -149,6 +153,8 @@ def inpaint_photo(
             larger canvas). As in ``multiscale_inpaint`` it takes the place of the smallest levels.
         extend: (top, right, bottom, left), how many pixels the photo is to grow at each side. The new area is hole, and
             ``dilation`` does not grow it. The mask has the old size. Quality falls with the distance from what is known.
+        quality: 1 to 100, of an output in a lossy format, as in ``refine_lib.photos.files.write_photo``. None changes the photo
+            least.
         overwrite: whether a file that is there is replaced.
         device: where a network that is named computes, as in ``load_network``.
         progress: whether to show a progress bar.
@@ -180,7 +186,7 @@ def inpaint_photo(
     settings |= {key: value for key, value in {"smallest_scale": smallest_scale, "lr": lr}.items() if value is not None}
     settings |= {"n_iters": n_iters, "erosion": erosion, "loss": loss, "optimizer": optimizer, "speed": speed}
     (threshold, dilation, soft_edge, context, extend), settings = check_request(
-        threshold, dilation, soft_edge, windows, context, soft_mask, invert, extend, callback=callback, **settings
+        threshold, dilation, soft_edge, windows, context, soft_mask, invert, extend, quality, callback=callback, **settings
     )
     if named:
         device = pick_device(device)
@@ -193,9 +199,9 @@ def inpaint_photo(
     check_two(photo, mask)
     given = read_photo(photo)
     is_drawn = mask is not None or not any(extend)
-    drawn = read_hole(mask, given, invert) if is_drawn else Hole(np.zeros(given.image.size[::-1], np.float32))
+    drawn = read_hole(mask, given, invert) if is_drawn else Hole(np.zeros(given.size[::-1], np.float32))
     given, (top, right, bottom, left) = extended(given, extend), extend
-    guided = None if guide is None else Guide(guide, (given.image.height, given.image.width))
+    guided = None if guide is None else Guide(guide, (given.size[1], given.size[0]))
     if output is not None:
         check_holds(output, given)
 
@@ -233,7 +239,7 @@ def inpaint_photo(
     )
     if output is not None:
         path = _free_name(output) if done.stopped else output
-        done.save(path, overwrite and not done.stopped)
+        done.save(path, overwrite and not done.stopped, quality)
     if said and not done.stopped:
         warnings.warn(said, NothingToRefine, stacklevel=3)
     if given.message:
@@ -250,7 +256,8 @@ def check_request(
     soft_mask,
     invert,
     extend,
-    smallest_scale,
+    quality=None,
+    smallest_scale=512,
     callback=None,
     speed="auto",
     **settings,
@@ -260,6 +267,7 @@ def check_request(
     def at_least_0(value, name, wanted):
         return as_number(value, name, lambda number: 0 <= number < math.inf, wanted)
 
+    check_quality(quality)
     scale = check_smallest_scale(smallest_scale)
     settings = check_settings(**settings, callback=callback, speed=speed) | {"smallest_scale": scale, "speed": speed}
     check_choice(windows, "windows", WINDOWS)

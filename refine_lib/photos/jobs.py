@@ -15,12 +15,13 @@ from tqdm.auto import tqdm
 from refine_lib.photos.files import LeftOut, check_output
 from refine_lib.photos.formats import ENDINGS, FORMATS
 from refine_lib.photos.inpaint import inpaint_photo
+from refine_lib.photos.opened import READERS
 from refine_lib.photos.report import row, table, write_report
 from refine_lib.refine import NothingToRefine
 
 MASK_ENDINGS = (*(suffix for format in FORMATS for suffix in format.suffixes), ".npy")
 NUMBERED = re.compile(r"(.+)_mask\d+", re.DOTALL)  # the names of one photo's several masks, as LaMa has them
-# Endings of pictures that are reported and not passed over.
+# Endings of pictures that are reported and not passed over, unless they are taken.
 NOT_TAKEN = ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jxl .mpo .pbm .pgm .pnm .ppm .psb .psd .svg .tga".split()
 RAW = ".3fr .arw .cr2 .cr3 .dng .erf .iiq .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f".split()
 INTERRUPTED = 130  # the exit code that shells know for Ctrl-C
@@ -154,6 +155,8 @@ def _not_taken(photo):
     if ending in ENDINGS:
         return ""
     first = "develop it" if ending in RAW else "save a copy as one of these"
+    if ending in READERS:
+        first = f"{READERS[ending][1]}, or {first}"
     return f"is a picture that ends in {ending}; expected {', '.join(ENDINGS)}: {first} first"
 
 

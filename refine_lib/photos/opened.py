@@ -6,13 +6,18 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
 
 from PIL import Image
+from PIL.ExifTags import Base
 
 from refine_lib.checks import in_short
 
 Source: TypeAlias = str | os.PathLike | IO[bytes] | Image.Image
+# What reads pictures by their ending, where they are not taken as they are: Pillow's name of the format, and where it is had.
+HEIF = ("HEIF", "pip install 'refine_lib[photos]'")
+READERS = {".avif": ("AVIF", "install Pillow 11.3 or newer, of a wheel"), ".heic": HEIF, ".heif": HEIF}
 
 
 class Unfit(ValueError):
@@ -54,20 +59,53 @@ def opened(source: Source, formats: tuple[str, ...], argument: str, wanted: str)
     except (Unfit, MemoryError):
         raise
     except Exception as error:  # not a picture, one that ends too early, one of over 179 MP, or what else a decoder trips over
-        raise ValueError(f"{name_of(source)} cannot be read as a picture: {error}") from error
+        name, what = name_of(source), error
+        format, advice = READERS.get(Path(name).suffix.lower(), (formats[0], ""))
+        if format not in formats:
+            what = f"{advice}, or save a copy in another format first"
+        raise ValueError(f"{name} cannot be read as a picture: {what}") from error
 
 
 def tags_of(file: Image.Image) -> Image.Exif:
     """What Pillow understands of the EXIF data, which it keeps in ``file``. Of damaged data this is little or nothing.
 
+    An orientation that stands in XMP data alone is left out: Pillow goes by it, too, but browsers and cameras do not.
+
     Raises:
         OSError: where the pixels are damaged.
     """
-    file.load()  # first: Pillow's search for the tags loads a PNG, too, and what fails the first time passes the second
+    xmp = {key: file.info.pop(key) for key in ("xmp", "XML:com.adobe.xmp") if key in file.info}
     try:
-        return file.getexif()
-    except Exception:  # whatever it trips over
-        return file.getexif()
+        file.load()  # first: Pillow's search for the tags loads a PNG, too, and here it turns a TIFF, if need be by XMP data
+    finally:
+        file.info |= xmp
+    tags, bare = _exif_of(file), Image.new("1", (1, 1))
+    bare.info = {key: value for key, value in file.info.items() if "xmp" not in key}
+    if "tiff:Orientation" in f"{file.info.get('xmp')}" and Base.Orientation not in _exif_of(bare):
+        tags.pop(Base.Orientation, None)
+    return tags
+
+
+def _exif_of(image):
+    with suppress(Exception):  # whatever it trips over the first time, it passes the second
+        image.getexif()
+    return image.getexif()
+
+
+@contextmanager
+def stream_of(file: Image.Image) -> Iterator[IO[bytes]]:
+    """The bytes of an opened picture's file, from the beginning. There are none where Pillow has let go of the file."""
+    name, stream = str(getattr(file, "filename", "")), getattr(file, "fp", None)
+    if os.path.isfile(name):
+        with open(name, "rb") as own:
+            yield own
+    elif stream is None:
+        yield io.BytesIO()
+    else:
+        place = stream.tell()
+        stream.seek(0)
+        yield stream
+        stream.seek(place)
 
 
 class Patient:

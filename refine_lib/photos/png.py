@@ -1,13 +1,16 @@
 """What a PNG says that Pillow does not tell, or does not write by itself: its colors, its texts and its depth."""
 
 import struct
-from contextlib import nullcontext, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import zlib
+from contextlib import suppress
+from io import BytesIO
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from PIL import PngImagePlugin
+import numpy as np
+from PIL import Image, PngImagePlugin
 
-from refine_lib.photos.opened import Unfit, name_of
+from refine_lib.photos.opened import Unfit, name_of, stream_of
 
 if TYPE_CHECKING:
     from refine_lib.photos.files import Photo
@@ -25,29 +28,26 @@ def details(file: Any) -> dict[str, Any]:
         Unfit: where Pillow has loaded it, and has let go of its file, and this is gone or another one now.
     """
     chunks = {}
-    own = open(file.filename, "rb") if Path(file.filename).is_file() else nullcontext(file.fp)
-    with suppress(AttributeError, struct.error), own as stream:
-        place = stream.tell()
+    with suppress(struct.error), stream_of(file) as stream:
         stream.seek(8)  # behind the signature
-        chunks.update(iter(lambda: _chunk(stream), None))
-        stream.seek(place)
+        chunks.update(takewhile(lambda chunk: chunk[0] not in (b"IDAT", b"IEND"), _chunks(stream)))
     if chunks.get(b"IHDR", b"")[:8] != struct.pack(">II", *file.size):
         wanted = "expected its path, since Pillow reads colors of 16 bits as 8"
         raise Unfit(f"{name_of(file)} is a PNG that is loaded already, whose file cannot be looked at; {wanted}")
     colors = {name: chunks[name] for name in COLORS if name in chunks}
-    return {"depth": chunks[b"IHDR"][8], "colors": colors, "text": dict(file.text)}  # the depth stands behind width and height
+    depth = chunks[b"IHDR"][8]  # behind width and height
+    return {"depth": depth, "colors": colors, "text": dict(file.text)}
 
 
-def _chunk(file):
-    """The name and content of the next chunk, or None where the pixels begin."""
-    length, name = struct.unpack(">I4s", file.read(8))
-    if name in (b"IDAT", b"IEND"):
-        return None
-    return name, file.read(length + 4)[:-4]  # a sum to check it by stands behind
+def _chunks(stream):
+    """The chunks of a PNG, each as (name, content), from a place in its file on."""
+    while head := stream.read(8):
+        length, name = struct.unpack(">I4s", head)
+        yield name, stream.read(length + 4)[:-4]  # a sum to check it by stands behind
 
 
-def options(photo: "Photo") -> dict[str, Any]:
-    """For Pillow's writer: chunks with a photo's XMP data, and with the colors and texts of a PNG."""
+def options(photo: "Photo", quality: int | None) -> dict[str, Any]:
+    """For ``save``: chunks with a photo's XMP data, and with the colors and texts of a PNG, and whether it had a palette."""
     info = PngImagePlugin.PngInfo()
     for name, content in photo.details.get("colors", {}).items():
         info.add(name, content)
@@ -56,7 +56,43 @@ def options(photo: "Photo") -> dict[str, Any]:
             info.add_text(keyword, words)
     if "xmp" in photo.notes:
         info.add_itxt("XML:com.adobe.xmp", photo.notes["xmp"].decode("utf-8", "replace"))
-    return {"pnginfo": info}
+    return {"pnginfo": info, "palette": photo.details.get("palette", False)}
+
+
+def save(image: Any, file: BinaryIO, palette: bool, **options: Any) -> None:
+    """Writes a Pillow image, or an array (H, W, C) of uint16.
+
+    Args:
+        palette: whether to write one, where it holds all colors of the picture.
+        options: of Pillow's writer.
+    """
+    if isinstance(image, np.ndarray):
+        _save_deep(image, file, options)
+        return
+    if palette and image.getcolors(256):
+        keys = np.asarray(image.convert("RGBA")).view(np.uint32)[..., 0]
+        kinds, numbers = np.unique(keys, return_inverse=True)
+        colors = kinds.view(np.uint8).reshape(-1, 4)
+        if image.mode == "RGBA":
+            options["transparency"] = colors[:, 3].tobytes()
+        image = Image.fromarray(numbers.reshape(keys.shape).astype(np.uint8))
+        image.putpalette(colors[:, :3].tobytes())
+    image.save(file, "PNG", **options)
+
+
+def _save_deep(pixels, file, options):
+    """Pillow writes a picture of one pixel with all chunks, and those of its size and pixels are exchanged."""
+    height, width, channels = pixels.shape
+    rows = pixels.astype(">u2").view(np.uint8).reshape(height, -1)
+    filtered = np.pad(np.diff(rows, axis=0, prepend=np.uint8(0)), ((0, 0), (1, 0)), constant_values=2)  # 2: less the row above
+    kind = {3: 2, 4: 6}[channels]
+    exchanged = {b"IHDR": struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0), b"IDAT": zlib.compress(filtered.tobytes())}
+    small = BytesIO()
+    Image.new("RGB" if channels == 3 else "RGBA", (1, 1)).save(small, "PNG", **options)
+    file.write(small.getvalue()[:8])
+    small.seek(8)
+    for name, content in _chunks(small):
+        PngImagePlugin.putchunk(file, name, exchanged.get(name, content))
 
 
 def has_own_colors(photo: "Photo") -> bool:

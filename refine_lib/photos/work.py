@@ -6,9 +6,9 @@ from functools import partial
 import numpy as np
 import scipy.ndimage
 import torch
-from PIL import Image
 from tqdm.auto import tqdm
 
+from refine_lib.photos.deep import as_image
 from refine_lib.photos.holes import blended
 from refine_lib.photos.pixels import to_image, to_pixels
 from refine_lib.photos.windows import Window
@@ -22,8 +22,9 @@ class Work:
 
     def __init__(self, image, hole, guide=None):
         pixels = np.asarray(image)
-        self.given = {"LA": pixels[..., 0], "RGBA": pixels[..., :3]}.get(image.mode, pixels)
-        self.alpha = pixels[..., -1] if image.mode in ("LA", "RGBA") else None
+        channels = pixels.shape[2] if pixels.ndim == 3 else 1
+        self.given = {2: pixels[..., 0], 4: pixels[..., :3]}.get(channels, pixels)
+        self.alpha = pixels[..., -1] if channels in (2, 4) else None
         self.colors = self.given.copy()
         self.hole, self.filled = hole, np.zeros_like(hole)
         self.windows: list[Window] = []  # and owner, as plan_windows gives them
@@ -68,14 +69,14 @@ class Work:
         self.filled[window.part] |= own
 
     def image(self, share, soft_edge):
-        """The photo with what is filled so far laid over it, as a Pillow image. ``share`` is as in ``blended``."""
+        """The photo with what is filled so far laid over it, as ``Photo.image`` is. ``share`` is as in ``blended``."""
         filled = self.filled
         if soft_edge and not filled.all():
             share = (np.asarray(scipy.ndimage.distance_transform_edt(filled)) / (soft_edge + 1)).clip(max=1)
         colors = blended(self.colors, self.given, filled, share, self.alpha)
-        if self.alpha is None:
-            return Image.fromarray(colors)
-        return Image.fromarray(np.dstack([colors, np.where(filled, 255, self.alpha).astype(np.uint8)]))
+        if self.alpha is not None:
+            colors = np.dstack([colors, np.where(filled, np.iinfo(colors.dtype).max, self.alpha)]).astype(colors.dtype)
+        return as_image(colors)
 
     def message(self, threshold, brightest):
         """What the runs have to say, a sentence or more each. It is empty where all holes were refined."""
