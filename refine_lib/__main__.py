@@ -96,7 +96,7 @@ def _path(word):
 def _parser():
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m refine_lib", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
-    parser.add_argument("photo", type=_path, metavar="PHOTO", help="JPEG, PNG, TIFF or WebP, or a folder of them")
+    parser.add_argument("photo", type=_path, metavar="PHOTO", help="JPEG, PNG, TIFF, WebP, AVIF or HEIC, or a folder of them")
     one_for_all = "white where the hole is; for a folder a folder, or one for all; none: what was erased from PHOTO"
     parser.add_argument("mask", type=_path, metavar="MASK", nargs="?", help=one_for_all)
     parser.add_argument("-o", "--output", type=_path, metavar="OUT", required=True, help="a new file, or another folder")

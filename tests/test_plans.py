@@ -249,3 +249,12 @@ def test_memory_that_runs_out_on_the_cpu_is_not_tried_again(wide, monkeypatch):
     )
     with pytest.raises(torch.OutOfMemoryError):
         multiscale_inpaint(*picture(64, 72, dtype=torch.float32), wide, **SETTINGS)
+
+
+def test_a_network_is_measured_once_for_a_folder_of_photos(local):
+    runs = []
+    hook = local.layers[0].register_forward_hook(lambda *_: runs.append(1))
+    try:
+        assert bytes_of(local) == bytes_of(local) and len(runs) == 2  # a picture of each of two sizes
+    finally:
+        hook.remove()

@@ -18,6 +18,7 @@ from refine_lib.networks.featuremap import as_leaves
 
 SIDES_PX = (128, 256)  # of the pictures that are measured
 NUMBERS_PER_PX_OF_PICTURES = 8  # the pyramid's pictures and masks, and the results
+_MEASURED = weakref.WeakKeyDictionary()  # bytes a pixel by network: a folder of photos asks for the same again and again
 HELD_PER_BYTE = 1.2  # bytes that a process holds for each byte of its tensors; of runs below 1 GB up to 150 MB more
 
 
@@ -56,10 +57,19 @@ def bytes_per_pixel(model, optimizer: Callable[..., Any], mask: torch.Tensor | N
         model: a split network.
         optimizer: what moves z, of ``refine_lib.optimizers.OPTIMIZERS``.
         mask: (B, 1, H, W) with a hole, in what place and of what share of the picture it is; of a batch all holes together.
-            None stands for all of the picture.
+            None stands for all of the picture; then a network is measured once.
     """
     state = [*model.parameters(), *model.buffers()] if hasattr(model, "parameters") else []
     like = next((t for t in state if t.is_floating_point()), torch.empty(0))
+    if mask is None and state:
+        measured, key = _MEASURED.setdefault(model, {}), (optimizer, like.dtype, like.device)
+        if key not in measured:
+            measured[key] = _measured(model, optimizer, like, None)
+        return measured[key]
+    return _measured(model, optimizer, like, mask)
+
+
+def _measured(model, optimizer, like, mask):
     multiple, peaks = getattr(model, "multiple", 1), {0: 0}
     # A network of large multiples is measured once, and what does not grow with the picture counts as if it did.
     small, large = SIDES_PX if multiple <= SIDES_PX[0] else (0, multiple)
