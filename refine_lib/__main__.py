@@ -33,10 +33,13 @@ networks:
   mini-lama   a toy that comes along, to try a command with: it has seen nothing but drawn scenes.
 """
 
+import signal
 import sys
 
-if __name__ == "__main__":  # Ctrl-C is no error while all that follows is loaded, which takes a second or two
-    sys.excepthook = lambda kind, *more: None if kind is KeyboardInterrupt else sys.__excepthook__(kind, *more)
+ON_CTRL_C = signal.getsignal(signal.SIGINT)
+if __name__ == "__main__" and ON_CTRL_C is signal.default_int_handler:
+    # While all that follows is loaded Ctrl-C just ends it: what is interrupted there turns the exception into others.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
 import inspect
@@ -176,4 +179,8 @@ def _without_libraries_words():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signal.signal(signal.SIGINT, ON_CTRL_C)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

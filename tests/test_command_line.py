@@ -226,7 +226,7 @@ def test_an_interruption_before_the_work_is_no_error(folders, monkeypatch):
     assert run(photos, masks, "-o", out) == 130 and not out.exists()
 
 
-@pytest.mark.parametrize("after", [0.2, 0.6, 1.2])
+@pytest.mark.parametrize("after", [0.2, 0.4, 0.6, 0.9, 1.2])
 @pytest.mark.parametrize("module", ["refine_lib", "refine_lib.evaluate"])
 def test_an_interruption_while_it_is_loaded_is_no_error(folders, module, after):
     photos, masks, out = folders

@@ -1,9 +1,12 @@
 """The command line: ``python -m refine_lib.evaluate IMAGES -o RESULTS``."""
 
+import signal
 import sys
 
-if __name__ == "__main__":  # Ctrl-C is no error while all that follows is loaded, which takes a second or two
-    sys.excepthook = lambda kind, *more: None if kind is KeyboardInterrupt else sys.__excepthook__(kind, *more)
+ON_CTRL_C = signal.getsignal(signal.SIGINT)
+if __name__ == "__main__" and ON_CTRL_C is signal.default_int_handler:
+    # While all that follows is loaded Ctrl-C just ends it: what is interrupted there turns the exception into others.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
 from collections.abc import Sequence
@@ -67,4 +70,8 @@ def _main(words):
 
 
 if __name__ == "__main__":
-    main()
+    signal.signal(signal.SIGINT, ON_CTRL_C)
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
