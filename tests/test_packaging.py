@@ -21,7 +21,7 @@ PINS = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if 
 def test_the_conda_environment_is_equal_to_the_pins():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
-    assert pip[0] == "--editable .[lab,metrics,cluster,test]"
+    assert pip[0] == "--editable .[lab,metrics,cluster,photos,test]"
     assert pip[1:] == PINS
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in PINS)
 
