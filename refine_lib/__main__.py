@@ -24,9 +24,13 @@ what a mask may be:
   soft              with --soft-mask: from 0, where the photo stays, to 255, where it is wholly new
   MASK.npy          a NumPy array (H, W): bool, 0 and 1, uint8 up to 255, or fractions in [0, 1]
 
+a photo that its EXIF data turn is shown upright; so is its mask. Ctrl-C keeps the latest picture as NAME.stopped.png.
+A guide has PHOTO's proportions, with --extend those of the larger picture. Folders within a folder are not looked at.
+
 report:
   The table at a folder's end and --report have for each photo what became of it, how much of it is hole in percent, how
   many levels it had, the loss of the largest refined level before and after (the mean over windows), seconds, and a note.
+  The same command goes on with a report that is there: rows of photos that are filled already stay.
 
 networks:
   big-lama    made for photos; trained by others on photos of places. It is fetched once, some 400 MB.
@@ -67,7 +71,7 @@ SIDES = {"type": int, "nargs": 4, "metavar": ("TOP", "RIGHT", "BOTTOM", "LEFT")}
 OPTIONS = {
     "the hole": (
         ("dilation", PIXELS, f"by which the hole is grown, to take a rim or a shadow in{BY_DEFAULT}"),
-        ("soft_edge", PIXELS | {"type": float}, f"inside the hole over which the seam is blended{BY_DEFAULT}"),
+        ("soft_edge", PIXELS | {"type": float}, f"inside the hole over which old and new are blended{BY_DEFAULT}"),
         ("soft_mask", FLAG, "gray in MASK is how far the filled picture is laid over the photo; above black is hole"),
         ("invert", FLAG, "black in MASK is the hole, not white"),
         ("extend", SIDES, "by which the photo grows; the new area is filled, worse with distance"),

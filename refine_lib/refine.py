@@ -142,7 +142,8 @@ def multiscale_inpaint(
         stopped=recorder.stopped,
         _make_plain=lambda: plans.run(_plain, image, mask).to(image.device),
     )
-    result.message = why_nothing_was_refined(result, smallest_scale, settings["erosion"], loss, guide is not None)
+    erosion, n_iters = settings["erosion"], settings["n_iters"]
+    result.message = why_nothing_was_refined(result, smallest_scale, erosion, loss, guide is not None, n_iters)
     if result.message and not result.stopped:
         warnings.warn(result.message, NothingToRefine, stacklevel=3)
     return result

@@ -151,7 +151,9 @@ class Result:
         return f"<Result: {self}>"
 
 
-def why_nothing_was_refined(result: Result, smallest_scale: float, erosion: int, loss: str, guided: bool = False) -> str:
+def why_nothing_was_refined(
+    result: Result, smallest_scale: float, erosion: int, loss: str, guided: bool = False, n_iters: int = 1
+) -> str:
     """A sentence on why nothing was refined, or the run was stopped; empty where all went its way."""
     if result.stopped:
         last = result.steps[-1]
@@ -169,6 +171,8 @@ def why_nothing_was_refined(result: Result, smallest_scale: float, erosion: int,
             f" {smallest_scale} px, so there is one level and no smaller picture to agree with."
             " A larger picture or a smaller smallest_scale would give more levels."
         )
+    if n_iters == 0:  # nothing was to be
+        return ""
     thin = [f"{level}" for level, losses in enumerate(result.losses, start=2) if not losses]
     if thin:
         what = "Nothing was refined" if loss == "paper" else "Nothing but the known pixels was matched"

@@ -565,3 +565,18 @@ def test_the_command_as_a_process(folders, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("astronaut.jpg: wrote ") and "level 2/2" in done.stderr
     assert changed(tmp_path / "out.jpg", PHOTOS["astronaut"])[HOLE > 0].mean() > 0.9
+
+
+def test_the_same_command_goes_on_with_its_report(folders, small_network, capsys):
+    photos, masks, out = folders
+    words = photos, masks, "-o", out, "--report", out / "report.csv"
+    out.mkdir(parents=True)
+    assert run(*words) == 0
+    before = report_of(out / "report.csv")
+    next(out.glob("*.tif")).unlink()
+    assert run(*words) == 0
+    after = report_of(out / "report.csv")
+    assert [row["state"] for row in after] == ["filled"] * 3 and sum(a == b for a, b in zip(after, before, strict=True)) == 2
+    (out / "report.csv").write_text("mine")
+    assert run(*words) == 2 and "report.csv', which is there already" in capsys.readouterr().err
+    assert (out / "report.csv").read_text() == "mine"

@@ -170,15 +170,15 @@ def test_colors_of_16_bits_that_pillow_does_not_keep_apart_are_refused():
     planes = deep_tiff(np.moveaxis(DEEP, 2, 0).copy(), planarconfig="separate")
     with pytest.raises(ValueError, match="has 16 bits a channel in planes; expected the channels of a pixel side by side"):
         read_photo(BytesIO(planes))
-    with pytest.raises(ValueError, match="has 16 bits a channel; expected 8, or 16 in gray, or the path"):
+    with pytest.raises(ValueError, match="has 16 bits a channel; expected 8 or 16 .colors of 16 bits: the path"):
         read_photo(BytesIO(deep_tiff(CLEAR, extrasamples=[1])))  # colors that are multiplied by the alpha
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 32, 32, 16, 4, 0, 0, 0))  # gray with alpha
     gray = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(32 * (1 + 32 * 4)))) + chunk(b"IEND", b"")
-    with pytest.raises(ValueError, match="has 16 bits a channel; expected 8, or 16 in gray, or the path"):
+    with pytest.raises(ValueError, match="has 16 bits a channel; expected 8 or 16 .colors of 16 bits: the path"):
         read_photo(BytesIO(gray))
     loaded = Image.open(BytesIO(deep_tiff(DEEP)))
     loaded.load()
-    with pytest.raises(ValueError, match="has 16 bits a channel; expected 8, or 16 in gray, or the path of 16"):
+    with pytest.raises(ValueError, match="has 16 bits a channel; expected 8 or 16 .colors of 16 bits: the path"):
         read_photo(loaded)
 
 
@@ -320,7 +320,7 @@ AVIF_OF_10_BITS = base64.b64decode(
 
 @needs_avif
 def test_an_avif_of_10_bits_is_refused():
-    with pytest.raises(ValueError, match="the file has 10 bits a channel; expected 8, or 16 in gray"):
+    with pytest.raises(ValueError, match="the file has 10 bits a channel; expected 8 or 16 "):
         read_photo(BytesIO(AVIF_OF_10_BITS))
 
 

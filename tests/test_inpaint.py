@@ -553,3 +553,29 @@ def test_a_containers_limit_counts(case, tmp_path):
                 (folder / name).write_text(f"{value}\n")
         (folder / "memory.stat").write_text(f"anon 1\ninactive_file {reclaimable}\ntotal_inactive_file {reclaimable}\n")
     assert left_by_container(tmp_path / "list", tmp_path / "root") == left
+
+
+def test_colors_under_what_is_transparent_are_not_known(tiny_single):
+    """Beside the hole, and in it; whatever they are, the picture is the same, and they stay."""
+    found = []
+    for hidden in ((0, 0, 0, 0), (0, 255, 0, 0)):
+        pixels = np.dstack([PIXELS, np.full(PIXELS.shape[:2], 255, np.uint8)])
+        pixels[:40, 50:90] = hidden  # the hole is in rows 30 to 60
+        done = np.asarray(inpaint_photo(Image.fromarray(pixels), MASK, None, tiny_single, **FAST).image)
+        hole = np.asarray(MASK) > 0
+        assert np.array_equal(done[~hole], pixels[~hole]) and (done[hole][:, 3] == 255).all()
+        found.append(done[hole])
+    assert np.array_equal(*found)
+
+
+def test_what_may_be_a_slip_is_said(tiny_single):
+    def message(mask, **settings):
+        return inpaint_photo(Image.fromarray(PIXELS), mask, None, tiny_single, **FAST | settings).message
+
+    assert "A larger dilation covers it." in message(MASK, soft_edge=60) and not message(MASK, soft_edge=3)
+    black = Image.fromarray(~HOLE)
+    assert "of the photo is hole. Where black is meant to be the hole, invert is wanted." in message(black)
+    assert not message(black, invert=True) and not message(MASK, n_iters=0, erosion=99)
+    colored = PIXELS.copy()
+    colored[30:60, 40:80] = 255, 0, 0
+    assert "the file has colors: what is bright in it was taken for the hole." in message(Image.fromarray(colored))

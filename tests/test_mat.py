@@ -249,7 +249,7 @@ def test_refined_it_is_the_authors_network_refined(whole):
     network.load_state_dict(whole.state_dict())
     drawn = network.forward
     network.forward = lambda x: drawn(x, kept=kept(x.shape[-2] // 32, x.shape[-1] // 32))
-    image, mask = (picture_by_formula(1024, 1024) / 255).float(), torch.from_numpy(known["mask"])[None, None].float()
+    image, mask = (picture_by_formula(1024, 1024) / 255).float(), known["mask"].float()
     result = multiscale_inpaint(
         image, mask, split_network(network), smallest_scale=512, n_iters=3, lr=0.002, erosion=15, speed="exact", progress=False
     )

@@ -287,7 +287,9 @@ def test_of_a_png_that_is_loaded_the_file_is_looked_at_or_it_is_refused(tmp_path
     loaded = Image.open(path)
     loaded.load()
     assert loaded.mode == "RGB"
-    with pytest.raises(ValueError, match="deep.png has 16 bits a channel; expected 8, or 16 in gray, or the path of 16 in RGB"):
+    with pytest.raises(
+        ValueError, match="deep.png has 16 bits a channel; expected 8 or 16 .colors of 16 bits: the path of a PNG or TIFF"
+    ):
         read_photo(loaded)
     path.unlink()
     words = "is a PNG that is loaded already, whose file cannot be looked at; expected its path"

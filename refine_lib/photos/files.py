@@ -271,7 +271,7 @@ def _check_kept(file, name, details, lower):
         kind = {"I": "32-bit whole numbers", "F": "32-bit fractions"}.get(file.mode, f"{file.mode} colors")
         raise Unfit(f"{name} has {kind}; expected RGB or gray: convert it first")
     if depth > 8 and not (depth == 16 and (gray or lower is not None)):
-        wanted = "expected 8, or 16 in gray, or the path of 16 in RGB or RGBA: save a copy of 8 bits, this one stays"
+        wanted = "expected 8 or 16 (colors of 16 bits: the path of a PNG or TIFF): save a copy of 8 bits, this one stays"
         raise Unfit(f"{name} has {depth} bits a channel; {wanted}")
     if depth == 16 and ("transparency" in file.info or tags.get(Base.PhotometricInterpretation) == 0):
         raise Unfit(f"{name} has 16 bits a channel and 0 for white, or a transparent value; expected 0 for black and none such")

@@ -19,6 +19,7 @@ TOLD_BY_ONE = (
     " color, from which the hole was erased"
 )
 LOSSY = ("JPEG", "MPO", "WEBP", "AVIF")  # what is 1 in them may be noise
+COLORED = 64, 0.01  # of 255, how far the channels of a pixel are apart; of a mask, how many such pixels make it colored
 ROUNDED = 8  # of 255: what a drawing program rounds is one color
 
 
@@ -114,7 +115,9 @@ def _of_picture(mask, photo, invert):
         full = 65535
     if upright.mode in ("L", "LA", *DEEP) and file.format not in LOSSY and pixels.max() == 1:
         full = 1
-    return pixels.astype(np.float32) / full, ""
+    apart = np.ptp(np.asarray(upright.convert("RGB")), axis=2) if upright.mode in ("P", "RGB", "RGBA") else np.zeros(1)
+    colored = (apart > COLORED[0]).mean() > COLORED[1]
+    return pixels.astype(np.float32) / full, f"{name} has colors: what is bright in it was taken for the hole." * bool(colored)
 
 
 def _of_transparency(drawn, name, photo):

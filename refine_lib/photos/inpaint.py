@@ -33,6 +33,7 @@ from refine_lib.photos.work import Work
 from refine_lib.refine import NothingToRefine, check_settings
 from refine_lib.result import Result, Step
 
+MOST = 0.8  # of a photo: where more is hole, black and white may have changed places
 KEPT_BYTES_PER_PIXEL = 70  # of the photo, in the results of its windows: pictures and masks of all levels
 
 
@@ -72,10 +73,10 @@ class InpaintedPhoto:
 
     @property
     def in_short(self) -> str:
-        """``2 windows, 3% of the photo, 12.3 s. Nothing was``: what was computed, and the message."""
+        """``computed 2 windows, 3% of the photo, in 12.3 s. Nothing was``: what was computed, and the message."""
         n, pixels = len(self.windows), sum((bottom - top) * (right - left) for top, bottom, left, right in self.windows)
-        share = f"{n} window{'s' * (n != 1)}, {pixels / self.mask.numel():.0%} of the photo"
-        return f"{share}, {self.seconds:.1f} s. {self.message}".rstrip()
+        share = f"computed {n} window{'s' * (n != 1)}, {pixels / self.mask.numel():.0%} of the photo"
+        return f"{share}, in {self.seconds:.1f} s. {self.message}".rstrip()
 
     def __str__(self):
         return "{}: {} px wide, {} px high, {}".format(self._photo.name, *self._photo.size, self.in_short)
@@ -226,9 +227,14 @@ def inpaint_photo(
     share = np.pad(share, ((top, bottom), (left, right)), constant_values=1) if soft_mask else share
     said = work.message(0 if soft_mask else threshold, drawn.share.max())
     whole = "The hole is the whole photo: there is nothing to go by." * bool(work.hole.all())
+    image = work.image(share, soft_edge)
     notes = [drawn.message, whole, FALLS_WITH_DISTANCE * any(extend), said, *dict.fromkeys(r.note for r in work.results)]
+    if work.shows_through:
+        notes.append("The soft edge is wider than the hole is deep: what was there shows through. A larger dilation covers it.")
+    if mask is not None and not any(extend) and MOST < grown.mean() < 1:
+        notes.append(f"{grown.mean():.0%} of the photo is hole. Where black is meant to be the hole, invert is wanted.")
     done = InpaintedPhoto(
-        image=work.image(share, soft_edge),
+        image=image,
         mask=grown,
         windows=[(w.top, w.bottom, w.left, w.right) for w in work.windows],
         results=work.results,

@@ -16,7 +16,7 @@ from refine_lib.photos.files import LeftOut, check_output
 from refine_lib.photos.formats import ENDINGS, FORMATS
 from refine_lib.photos.inpaint import inpaint_photo
 from refine_lib.photos.opened import READERS
-from refine_lib.photos.report import row, table, write_report
+from refine_lib.photos.report import kept_rows, row, table, write_report
 from refine_lib.refine import NothingToRefine
 
 MASK_ENDINGS = (*(suffix for format in FORMATS for suffix in format.suffixes), ".npy")
@@ -170,12 +170,15 @@ def run(jobs: list[Job], model: Any, overwrite: bool, quiet: bool, report: Path 
 
     Args:
         report: a CSV file, which is written at the end or at an interruption, with the ``COLUMNS`` of the module ``report``.
+            One that is there already keeps its rows of photos that are filled already.
 
     Returns:
         The exit code.
     """
     done: set[tuple[int, int] | None] = set()
     counts, rows = {"filled": 0, "there already": 0, "failed": 0, "stopped": 0}, []
+    kept = kept_rows(report) if report else None
+    earlier = {output: row for output, row in (kept or {}).items() if row["state"] == "filled"}
     with tqdm(total=len(jobs), desc="photos", unit="photo", disable=quiet or len(jobs) == 1) as bar:
         for job in jobs:
             filled = None
@@ -188,7 +191,8 @@ def run(jobs: list[Job], model: Any, overwrite: bool, quiet: bool, report: Path 
             except KeyboardInterrupt:
                 what, words = "stopped", "interrupted before there was anything to keep"
             counts[what] += 1
-            rows.append(row(job, what, filled.message if filled else words, filled))
+            told = row(job, what, filled.message if filled else words, filled)
+            rows.append(told | earlier.get(told["output"], {}) if what == "there already" else told)
             if what == "failed" or not quiet:
                 tqdm.write(f"{job.name}: {words}", file=sys.stderr if what == "failed" else sys.stdout)
             if what == "stopped":
@@ -200,7 +204,7 @@ def run(jobs: list[Job], model: Any, overwrite: bool, quiet: bool, report: Path 
         print(table(rows), ", ".join(f"{count} {what}" for what, count in counts.items()), sep="\n")
     if report:
         try:
-            write_report(rows, report, overwrite)
+            write_report(rows, report, overwrite or kept is not None)
         except OSError as error:
             print(f"report is {str(report)!r}, which could not be written: {error}", file=sys.stderr)
             failed += 1

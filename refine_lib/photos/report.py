@@ -42,8 +42,19 @@ def table(rows: list[dict[str, str]]) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
+def kept_rows(path: Path) -> dict[str, dict[str, str]] | None:
+    """The rows of an earlier report by their output, for the same command that goes on; None where there is no report."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            lines = csv.DictReader(file)
+            return {line["output"]: line for line in lines} if lines.fieldnames == list(COLUMNS) else None
+    except (OSError, UnicodeError, csv.Error):
+        return None
+
+
 def check_report(path: Path, folder: Path | None, overwrite: bool, sources: Iterable[Source]) -> None:
     """Raises unless a report can be written to a path. ``folder`` is one that may be made yet, or None."""
+    overwrite = overwrite or kept_rows(path) is not None
     try:
         check_output(path, overwrite, sources, "report", (".csv",))
     except FileNotFoundError:

@@ -27,6 +27,11 @@ class Work:
         self.alpha = pixels[..., -1] if channels in (2, 4) else None
         self.colors = self.given.copy()
         self.hole, self.filled = hole, np.zeros_like(hole)
+        self.shows_through = False  # what was in the holes, everywhere
+        hidden = np.zeros_like(hole) if self.alpha is None else (self.alpha == 0) & ~hole
+        if hidden.any() and not hidden.all():  # colors that nobody sees are not known: the nearest seen ones stand in
+            nearest = scipy.ndimage.distance_transform_edt(self.alpha == 0, return_distances=False, return_indices=True)
+            self.colors[hidden] = self.given[tuple(np.asarray(nearest)[:, hidden])]
         self.windows: list[Window] = []  # and owner, as plan_windows gives them
         self.owner = np.zeros(hole.shape, np.int32)
         self.results, self.stopped, self.guide = [], False, guide
@@ -73,6 +78,8 @@ class Work:
         filled = self.filled
         if soft_edge and not filled.all():
             share = (np.asarray(scipy.ndimage.distance_transform_edt(filled)) / (soft_edge + 1)).clip(max=1)
+            self.shows_through = bool(filled.any() and share.max() < 1)
+        self.colors[~filled] = self.given[~filled]
         colors = blended(self.colors, self.given, filled, share, self.alpha)
         if self.alpha is not None:
             colors = np.dstack([colors, np.where(filled, np.iinfo(colors.dtype).max, self.alpha)]).astype(colors.dtype)
