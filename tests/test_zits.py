@@ -121,6 +121,13 @@ def test_a_mask_without_a_known_pixel_is_named(tiny):
     assert model(image, mask).isfinite().all()
 
 
+def test_a_picture_that_is_too_small_is_named(tiny):
+    model, image = split_network(tiny), torch.rand(1, 3, 17, 30)
+    assert model(image, torch.zeros(1, 1, 17, 30)).isfinite().all()
+    with pytest.raises(ValueError, match="image is 16 x 32 px; expected at least 24 px a side"):
+        model(image[..., :16, :], torch.zeros(1, 1, 16, 30))
+
+
 WRONG = [{"ngf": 0}, {"ngf": 3}, {"n_blocks": 0}, {"dim": 12}, {"dim": 0}, {"depth": 0}]
 
 
@@ -132,7 +139,7 @@ def test_wrong_arguments_are_named(wrong):
 
 def test_scikit_image_is_asked_for(tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage", None)
-    with pytest.raises(ModuleNotFoundError, match=r"ZITS needs the module skimage: pip install 'refine_lib\[metrics\]'"):
+    with pytest.raises(ValueError, match=r"ZITS needs the module skimage: pip install 'refine_lib\[metrics\]'"):
         split_network(tiny)
 
 

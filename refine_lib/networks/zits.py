@@ -20,6 +20,7 @@ from refine_lib.networks.zits_transformer import HEADS, StructureTransformer
 from refine_lib.networks.zits_wireframe import SIDE as WIREFRAME_SIDE
 from refine_lib.networks.zits_wireframe import Wireframe
 
+LEAST_PX = 24  # a side: at 1/8 of it there are 2 pixels to be mirrored
 SIGMA = 3  # pixels, of Canny's blur
 GRAY = (0.2125, 0.7154, 0.0721)  # shares of red, green and blue
 
@@ -63,7 +64,7 @@ class StructuredFront(nn.Module):
     def __init__(self, network: "ZITSGenerator"):
         super().__init__()
         if importlib.util.find_spec("skimage") is None:
-            raise ModuleNotFoundError("ZITS needs the module skimage: pip install 'refine_lib[metrics]'")
+            raise ValueError("ZITS needs the module skimage: pip install 'refine_lib[metrics]'")
         lama = network.generator
         self.conv1, self.bn1, self.n_local = lama.conv1, lama.bn1, lama.conv4.out_channels // 4
         halve = (lama.conv2, lama.bn2), (lama.conv3, lama.bn3), (lama.conv4, lama.bn4)
@@ -74,6 +75,8 @@ class StructuredFront(nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         image, mask = x[:, :3], x[:, 3:]
+        if min(x.shape[-2:]) < LEAST_PX:
+            raise ValueError(f"image is {x.shape[-2]} x {x.shape[-1]} px; expected at least {LEAST_PX} px a side")
         with torch.autocast(x.device.type, enabled=False):  # ranks and thresholds are not those of fewer bits
             found = [self.structure(image[i : i + 1], mask[i : i + 1]) for i in range(len(x))]
         return self.featuremaps(image, mask, *(torch.cat(parts) for parts in zip(*found, strict=True)))
@@ -138,8 +141,8 @@ class ZITSGenerator(nn.Module):
         Distances, edges and lines are found in the picture squeezed or stretched to a square.
 
     Raises:
-        ValueError: where an argument is out of its range; as it runs, where a mask leaves no pixel known at 256 x 256 px.
-        ModuleNotFoundError: where scikit-image is missing, which draws edges and lines.
+        ValueError: where an argument is out of its range; as it runs, where a side is less than 24 px, where a mask leaves no
+            pixel known at 256 x 256 px, and where scikit-image is missing, which finds edges and draws lines.
     """
 
     multiple = 8  # three halvings

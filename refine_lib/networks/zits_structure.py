@@ -62,8 +62,8 @@ def positions(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     corners = [least[:-1, :-1], least[1:, :-1], least[:-1, 1:], least[1:, 1:]]
     found = np.stack([np.minimum(d, FARTHEST), *((corner == d - 1) & hole for corner in corners)])
     (height, width), known = mask.shape[-2:], mask[0] == 0
-    rows, columns = (torch.arange(n) * SIDE // n for n in (height, width))
-    placed = torch.from_numpy(found)[:, rows][:, :, columns].to(mask.device).masked_fill(known, 0)
+    rows, columns = (np.arange(n) * SIDE // n for n in (height, width))
+    placed = torch.from_numpy(found[:, rows][:, :, columns]).to(mask.device).masked_fill(known, 0)
     return placed[0].long(), placed[1:].to(mask)
 
 
