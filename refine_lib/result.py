@@ -92,7 +92,8 @@ class Result:
         n_levels: of the pyramid; with a guide, from the guide's level on.
         message: a sentence where nothing was refined, in whole or at a level, or where the run was stopped; else empty.
         speed: what was done to make the run fast, in words.
-        note: a sentence where memory did not hold the run as it was planned, or may not have; else empty.
+        note: sentences where memory did not hold the run as it was planned, or may not have, where much is padded, and on what
+            the network does without; else empty.
         stopped: whether the callback or the keyboard stopped the run before its end.
         plain: one plain pass at full size, pasted into the input; made when first asked for.
         enlarged: the smallest level's filled picture, enlarged and pasted into the input; made when first asked for.

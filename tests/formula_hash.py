@@ -1,6 +1,7 @@
 """Weights, pictures and holes by formula, for networks whose features the sines of ``formula`` would leave dead."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,12 +21,12 @@ def state_by_hash(keys, scale, idle=()):
     """A state whose entry number k holds ``scale(name, s)`` of the numbers s of k, rounded to float32, in float64.
 
     Args:
-        keys: the path of a file with the shape of every entry, in order.
+        keys: the shape of every entry by its name, in order; or the path of a file that has them.
         scale: (name, s) -> array.
         idle: ends of names that are counted and left out.
     """
-    state = {}
-    for k, (name, shape) in enumerate(json.loads(keys.read_text()).items()):
+    state, keys = {}, json.loads(keys.read_text()) if isinstance(keys, Path) else keys
+    for k, (name, shape) in enumerate(keys.items()):
         if not name.endswith(tuple(idle)):
             values = scale(name, numbers(k, int(np.prod(shape))).reshape(shape))
             state[name] = torch.from_numpy(np.asarray(values, np.float32)).double()

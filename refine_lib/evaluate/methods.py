@@ -120,7 +120,7 @@ class Plain(Method):
 
     @torch.no_grad()
     def _run(self, model, image, mask, settings) -> tuple[torch.Tensor, str]:
-        return model(image, mask), ""
+        return model(image, mask), model.note
 
 
 class Enlarged(Plain):
@@ -131,7 +131,7 @@ class Enlarged(Plain):
     @torch.no_grad()
     def _run(self, model, image, mask, settings):
         small = build_pyramid(image, mask, settings["smallest_scale"])[0]
-        return resize(paste(model(small.image, small.mask), small.image, small.mask), image.shape[-2:]), ""
+        return resize(paste(model(small.image, small.mask), small.image, small.mask), image.shape[-2:]), model.note
 
 
 class Refined(Plain):

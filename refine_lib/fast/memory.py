@@ -50,7 +50,7 @@ def in_words(n_bytes: float) -> str:
 def bytes_per_pixel(model, optimizer: Callable[..., Any], mask: torch.Tensor | None = None) -> float:
     """The most memory that a refinement's tensors hold at a time, for each pixel of the picture.
 
-    Two updates of z are made for two small pictures (for one of a network whose multiple is over 128 px). Every tensor is
+    Two updates of z are made for two small pictures (for one of a network that needs more than 128 px). Every tensor is
     counted from when it is made to when it is freed. What they take beside is in proportion to the pixels.
 
     Args:
@@ -70,14 +70,15 @@ def bytes_per_pixel(model, optimizer: Callable[..., Any], mask: torch.Tensor | N
 
 
 def _measured(model, optimizer, like, mask):
-    multiple, peaks = getattr(model, "multiple", 1), {0: 0}
-    # A network of large multiples is measured once, and what does not grow with the picture counts as if it did.
-    small, large = SIDES_PX if multiple <= SIDES_PX[0] else (0, multiple)
+    least, peaks = getattr(model, "least_px", 1), {0: 0}
+    # A network of large pictures is measured once, and what does not grow with the picture counts as if it did.
+    small, large = SIDES_PX if least <= SIDES_PX[0] else (0, least)
     for side in filter(None, (small, large)):
         image = torch.full((1, 3, side, side), 0.5, dtype=like.dtype, device=like.device)
         hole = torch.ones_like(image[:, :1])
         if mask is not None:
             hole = F.adaptive_max_pool2d(mask.amax(dim=0, keepdim=True).to(hole), side)
+        hole[..., :8, :8] = 0  # a network may fail where nothing is known
         with Tensors() as tensors, torch.enable_grad():
             agreement = Agreement(image[..., ::2, ::2], F.max_pool2d(hole, 2), (side, side))
             leaves, z = as_leaves(model.front(image, hole))

@@ -40,13 +40,14 @@ class Plans:
         plan: the ``Plan`` that is taken.
         model: the network that computes it.
         device: where the run's tensors are.
-        note: sentences where memory may not hold the run, or did not, and where much is padded; else empty.
+        note: sentences where memory may not hold the run, or did not, and where much is padded, and what
+            the network says of itself; else empty.
     """
 
     def __init__(self, model, image: torch.Tensor, mask: torch.Tensor, optimizer, speed: str = "auto", whole: bool = False):
         self.model, self.plan = sped_up(model, speed, whole)
         self.device: torch.device = device_of(model, image.device)
-        self._padding = self.note = _padding_in_words(model, image)
+        self._own = self.note = " ".join(filter(None, (getattr(model, "note", ""), _padding_in_words(model, image))))
         if speed == "mixed" and self.plan.precision is None:
             warnings.warn(f"speed is 'mixed', and the network is computed {self.plan}.", NotSpedUp, 4)
         self._optimizer = optimizer
@@ -98,7 +99,7 @@ class Plans:
             self._warn(f"The GPU's memory did not hold the run as it was planned; computed instead: {self.plan}.", 5)
 
     def _warn(self, note, stacklevel):
-        self.note = f"{note} {self._padding}".strip()
+        self.note = f"{note} {self._own}".strip()
         warnings.warn(note, ShortOfMemory, stacklevel=stacklevel)
 
 

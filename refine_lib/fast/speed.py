@@ -57,15 +57,21 @@ class Plan:
         return ", ".join(said)
 
 
-def _channels_last(model):
-    return model.to(memory_format=torch.channels_last)
+def _folded_channels_last(model):
+    kept = {i: layer for i, layer in enumerate(model.layers) if getattr(layer, "has_thresholds", False)}
+    others = [nn.Identity() if i in kept else layer for i, layer in enumerate(model.layers)]
+    changed: Any = folded(_with_layers(model, others))
+    changed.to(memory_format=torch.channels_last)
+    for i, layer in kept.items():  # whose answer rounding would change by more than rounding
+        changed.layers[i] = layer
+    return changed
 
 
 # The wrappers that change a picture by rounding alone, by name, in their order. Each is called with the network, the precision
 # of convolutions (None: that of the weights), and whether the prediction is wanted outside of the hole too. It returns the
 # network that it was given where there is nothing to do.
 WRAPPERS: dict[str, Callable[[SplitNetwork, torch.dtype | None, bool], SplitNetwork]] = {
-    "batch norms folded, channels last": lambda model, *_: _channels_last(folded(model)),
+    "batch norms folded, channels last": lambda model, *_: _folded_channels_last(model),
     "blocks fused": lambda model, precision, _: fused(model, precision),
     "decoded around the hole": lambda model, _, whole: model if whole or _join_of(model) is None else around_hole(model),
 }

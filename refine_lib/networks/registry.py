@@ -77,6 +77,7 @@ class Architecture:
             missing.
         weights: trained weights by their names in ``load_network``.
         idle: ends of the names of tensors that a file may have, and the network does not use.
+        names: gives the network's tensors by its own names, of all that a file has. None takes off what stands before the stem.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Architecture:
     arguments: Callable[[Mapping[str, torch.Tensor]], dict[str, Any]] = lambda state: {}
     weights: Mapping[str, Weights] = field(default_factory=dict)
     idle: tuple[str, ...] = ()
+    names: Callable[[Mapping[str, torch.Tensor]], Mapping[str, torch.Tensor]] | None = None
 
 
 ARCHITECTURES: list[Architecture] = []
@@ -163,7 +165,7 @@ def generator_of(state: Mapping[str, torch.Tensor]) -> nn.Module:
     if len(found) > 1:
         raise ValueError(f"it holds {len(found)}, named {', '.join(repr(prefix) for _, prefix in found[:3])}")
     kind, prefix = found[0]
-    state = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+    state = kind.names(state) if kind.names else {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
     arguments = kind.arguments(state)
     with torch.device("meta"):  # no memory, and no random numbers
         network = kind.network(**arguments)

@@ -52,6 +52,19 @@ class SplitNetwork(nn.Module):
         self.layers = layers.eval().requires_grad_(False)
         self.at, self.hole_value, self.value_range, self.multiple = at, hole_value, value_range, multiple
 
+    @property
+    def least_px(self) -> int:
+        """The side of the smallest picture on which the whole network works: its multiple, or what its layers say."""
+        return max(self.multiple, *self._said("least_px", 1))
+
+    @property
+    def note(self) -> str:
+        """What the network has to say of what it does without, in sentences; else empty."""
+        return " ".join(filter(None, self._said("note", "")))
+
+    def _said(self, name, default):
+        return [getattr(part, name, default) for part in (*self.children(), *self.layers)]
+
     def train(self, mode: bool = True):
         """Does nothing: a split network stays in eval mode, where batch norm treats each picture alone."""
         return super().train(False)
@@ -227,7 +240,8 @@ def split_network(
         ValueError: where there is no such layer, the cut is none, or the layers cannot be seen, as those of TorchScript. Or
             where small pictures show that the network fails, does not return a picture of the same size, has side effects,
             or breaks the gradient. One that needs a larger ``multiple`` is told which. A network of this package that takes
-            multiples over 128 is not tried, since that takes long; its weights must be finite.
+            multiples over 128, or looks at all pictures as large ones, is not tried, since that takes long; its weights must be
+            finite.
 
     Example:
         >>> from torch import nn
@@ -267,7 +281,7 @@ def split_network(
         moves = said("moves", moves, None)
         moved = None if moves is None else _names_of(network, moves, "moves")
         model = NamedSplitNetwork(network, place, *convention, moves=moved)
-    if model.multiple > LARGEST_TRIED and type(network) in {architecture.network for architecture in ARCHITECTURES}:
+    if model.least_px > LARGEST_TRIED and type(network) in {architecture.network for architecture in ARCHITECTURES}:
         check_weights(model)
         return model
     check_repeatable(model)
