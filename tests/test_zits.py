@@ -16,10 +16,12 @@ from safetensors.torch import save_file
 from refine_lib import load_network, multiscale_inpaint, split_network
 from refine_lib.evaluate.methods import Case, Plain, Refined
 from refine_lib.evaluate.pictures import Picture
+from refine_lib.fast.memory import bytes_per_pixel
 from refine_lib.fast.speed import sped_up
 from refine_lib.networks import zits_structure, zits_transformer, zits_wireframe
 from refine_lib.networks.registry import WEIGHTS
 from refine_lib.networks.zits import ZITSGenerator, edges
+from refine_lib.optimizers import OPTIMIZERS
 
 ANSWERS = TESTS / "known_answers"
 KEYS = json.loads((ANSWERS / "zits_keys.json").read_text())
@@ -119,6 +121,7 @@ def test_a_mask_without_a_known_pixel_is_named(tiny):
             model(image, mask)
     mask[..., :2, :2] = 0
     assert model(image, mask).isfinite().all()
+    assert bytes_per_pixel(model, OPTIMIZERS["adam"]) > 100  # of a picture that is all hole but for a corner
 
 
 def test_a_picture_that_is_too_small_is_named(tiny):

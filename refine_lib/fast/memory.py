@@ -78,7 +78,8 @@ def _measured(model, optimizer, like, mask):
         hole = torch.ones_like(image[:, :1])
         if mask is not None:
             hole = F.adaptive_max_pool2d(mask.amax(dim=0, keepdim=True).to(hole), side)
-        hole[..., :8, :8] = 0  # a network may fail where nothing is known
+        if hole.all():
+            hole[..., :8, :8] = 0  # a network may fail where nothing is known
         with Tensors() as tensors, torch.enable_grad():
             agreement = Agreement(image[..., ::2, ::2], F.max_pool2d(hole, 2), (side, side))
             leaves, z = as_leaves(model.front(image, hole))

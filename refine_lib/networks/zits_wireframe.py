@@ -124,7 +124,7 @@ class Wireframe(nn.Module):
         last = torch.tensor(features.shape[:1:-1]).to(places) - 1
         low = places.floor().clamp(min=0).minimum(last)
         high = (low + 1).minimum(last)
-        below, above = high - places, places - low  # beyond the border these go on, as they do in the authors' code
+        below, above = high - places, places - low  # beyond the border these go on, below 0 and above 1
         (x0, y0), (x1, y1) = low.long().unbind(-1), high.long().unbind(-1)
         found = features.new_zeros(())
         for x, share_x in ((x0, below[..., 0]), (x1, above[..., 0])):
