@@ -25,7 +25,7 @@ from refine_lib.refine import NothingToRefine, check_settings, multiscale_inpain
 REFINEMENT = {
     name: parameter.default
     for name, parameter in inspect.signature(multiscale_inpaint).parameters.items()
-    if name not in ("image", "mask", "model", "callback", "progress")
+    if name not in ("image", "mask", "model", "callback", "progress", "guide")
 }
 OPENCV_RADIUS_PX = 3  # around a pixel that OpenCV's fills look at, in a picture of 512 px
 
