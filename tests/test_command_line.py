@@ -1,6 +1,7 @@
 """``python -m refine_lib``: one photo, a folder of photos, what goes wrong on the way, and going on after an interruption."""
 
 import csv
+import functools
 import os
 import shlex
 import signal
@@ -232,7 +233,8 @@ def test_an_interruption_while_it_is_loaded_is_no_error(folders, module, after):
     photos, masks, out = folders
     words = [photos, masks, "-o", out, *FAST] if module == "refine_lib" else ["scenes:64", "-o", out]
     line = [sys.executable, "-m", module, *words]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    listens = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listens)
     time.sleep(after)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
