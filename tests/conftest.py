@@ -8,6 +8,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 TESTS = Path(__file__).parent
 sys.path.insert(0, str(TESTS))
@@ -96,6 +97,16 @@ def picture(height=48, width=48, batch=1, seed=0, dtype=torch.float64):
     mask = torch.zeros(batch, 1, height, width, dtype=dtype)
     mask[..., height // 4 : 3 * height // 4, width // 4 : 3 * width // 4] = 1
     return image, mask
+
+
+def photo_in_mode(pixels, mode):
+    """A photo (H, W, 3), uint8, in one of Pillow's modes; transparency varies."""
+    if mode == "I;16":
+        return Image.fromarray(pixels[..., 1] * np.uint16(257) ^ np.uint16(77))
+    image = Image.fromarray(pixels).convert(mode.removesuffix("A"))
+    if mode.endswith("A"):
+        image.putalpha(Image.fromarray(255 - pixels[..., 2] // 2))
+    return image
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
 """Outpainting: a photo on a larger canvas, whose new area is filled."""
 
+import functools
+
 import numpy as np
 import pytest
+from conftest import photo_in_mode
 from PIL import Image
 from skimage import data
 
@@ -16,13 +19,7 @@ OLD = (slice(5, 101), slice(24, 152))  # where the photo is then
 FARTHER = "The photo was extended. Quality falls with the distance from what was there."
 
 
-def in_mode(mode):
-    if mode == "I;16":
-        return Image.fromarray(PIXELS[..., 1] * np.uint16(257) ^ np.uint16(77))
-    image = Image.fromarray(PIXELS).convert(mode.removesuffix("A"))
-    if mode.endswith("A"):
-        image.putalpha(Image.fromarray(255 - PIXELS[..., 2] // 2))
-    return image
+in_mode = functools.partial(photo_in_mode, PIXELS)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "I;16"])

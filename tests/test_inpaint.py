@@ -1,5 +1,6 @@
 """A photo and a mask in, the filled photo out: formats, modes, what a file says beside its pixels, windows, memory."""
 
+import functools
 import resource
 from io import BytesIO
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from conftest import photo_in_mode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
@@ -45,14 +47,7 @@ TURNS = {
 }
 
 
-def in_mode(mode):
-    """A part of a real photo in one of Pillow's modes; transparency varies."""
-    if mode == "I;16":
-        return Image.fromarray(PIXELS[..., 1] * np.uint16(257) ^ np.uint16(77))
-    image = Image.fromarray(PIXELS).convert(mode.removesuffix("A"))
-    if mode.endswith("A"):
-        image.putalpha(Image.fromarray(255 - PIXELS[..., 2] // 2))
-    return image
+in_mode = functools.partial(photo_in_mode, PIXELS)
 
 
 def notes(orientation=1):
