@@ -36,6 +36,9 @@ LOOK = """
       pen.drawImage(picture, 0, 0);
       return [...pen.getImageData(0, 0, canvas.width, canvas.height).data];
     };
+    window.isShown = (name) =>  // the picture of that name is what is seen, and no other is on its way
+      document.querySelector(".refine-below span:last-child")?.textContent === name &&
+      [...document.querySelectorAll("img[data-name]")].every((img) => img.complete && img.ariaBusy !== "true");
     window.difference = (a, b) => a.reduce((sum, value, i) => sum + Math.abs(value - b[i]), 0) / a.length;
     window.share = (name) => pixels(name).filter((value, i) => i % 4 === 3 && value > 0).length * 4 / pixels(name).length;
     window.cell = (column) => {
@@ -88,7 +91,7 @@ def serve(tmp_path):
     yield start
     for server in servers:
         server.terminate()
-        server.wait(30)
+        server.wait(SECONDS / 1000)
     bad = [line for line in (tmp_path / "log").read_text().splitlines() if re.search(r"\[E |ERROR|CRITICAL|Traceback", line)]
     assert not [line for line in bad if "received signal 15" not in line]
 
@@ -171,6 +174,7 @@ def use_the_panel(page, picture_of):
 
     # At rest: the plain pass, and an estimate.
     says("one plain pass")
+    page.wait_for_function("isShown('plain')")
     assert "a run takes about" in panel.inner_text()
     picture_of(panel, "app_at_rest")
     plain = page.evaluate("pixels('after')")
@@ -187,6 +191,8 @@ def use_the_panel(page, picture_of):
     says("level 3 of 3")
     picture_of(panel, "app_running")
     says("run 1 finished")
+    page.wait_for_function("isShown('run 1')")
+    page.wait_for_timeout(100)  # the watch looks again
     seen = page.evaluate("seen")
     losses = [loss for loss, _, _ in seen if loss]
     assert len({src for _, src, _ in seen}) >= 3 and losses[-1] < 0.5 * max(losses)
@@ -264,6 +270,7 @@ def test_a_reload_and_a_link_from_elsewhere_find_the_runs_again(page, serve, pic
     readout.press("Enter")
     page.click("button:text-is('Run')")
     says("run 1 finished")
+    page.wait_for_function("isShown('run 1')")
     before = looks()
 
     def by_a_link():
@@ -274,7 +281,7 @@ def test_a_reload_and_a_link_from_elsewhere_find_the_runs_again(page, serve, pic
     for again in (page.reload, by_a_link):
         again()
         says("run 1 finished")
-        page.wait_for_function("pixels('after').length > 0")
+        page.wait_for_function("isShown('run 1')")
         assert looks() == before and readout.inner_text() == "4"
     picture_of(page, "app_loaded_again")
     page.click("button:text-is('Run')")  # and they go on

@@ -21,11 +21,12 @@ function shownPicture(model, name) {
 async function swap(picture, bytes) {
   if (!bytes?.byteLength) return;
   picture.wanted = bytes;
+  picture.ariaBusy = true;
   const next = new Image();
   next.src = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
   await next.decode().catch(() => {}); // then the browser shows that it is broken
   const old = picture.src;
-  if (picture.wanted === bytes) picture.src = next.src;
+  if (picture.wanted === bytes) Object.assign(picture, { src: next.src, ariaBusy: false });
   URL.revokeObjectURL(picture.src === next.src ? old : next.src);
 }
 
