@@ -78,7 +78,7 @@ def multiscale_inpaint(
 
     Warns:
         NothingToRefine: where there was nothing to refine.
-        NotSpedUp: where ``speed`` is ``"mixed"`` and cannot be had with this network.
+        NotSpedUp: where ``speed`` is ``"mixed"`` and cannot be had with this network, or is no faster on this processor.
         ShortOfMemory: where memory may be too small for the run, or a GPU's was and the run was computed in another way.
 
     Example:

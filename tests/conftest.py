@@ -17,6 +17,7 @@ import twin
 from formula import fill_by_formula
 
 from refine_lib import LamaGenerator, split_network
+from refine_lib.fast import speed
 
 ROOT = TESTS.parent
 torch.manual_seed(0)  # for what is drawn while tests are collected
@@ -26,6 +27,12 @@ torch.manual_seed(0)  # for what is drawn while tests are collected
 def same_random_numbers():
     """A test fails always or never, in any order."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def units_for_bfloat16(monkeypatch):
+    """So that ``speed="mixed"`` is tested on every machine. A test that is about this asks the function that it was."""
+    monkeypatch.setattr(speed, "is_faster_in", lambda precision: True)
 
 
 def pytest_addoption(parser):

@@ -2,6 +2,9 @@
 
 import contextlib
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -333,6 +336,24 @@ def test_a_wrapper_that_changes_the_picture_is_not_taken_and_is_named(monkeypatc
     monkeypatch.setitem(speed.WRAPPERS, "darker", lambda model, *_: torn(model))
     result = multiscale_inpaint(image, mask, split_network(network), **{**SETTINGS, "speed": "auto", "n_iters": 1})
     assert "and darker it fails: it is torn" in result.speed
+
+
+def test_mixed_is_float32_where_the_processor_is_no_faster_in_bfloat16(monkeypatch):
+    monkeypatch.setattr(speed, "is_faster_in", lambda precision: False)
+    model, (image, mask) = split_network(NETWORKS["fourier"]().float()), (t.float() for t in picture(64, 56))
+    with pytest.warns(NotSpedUp, match="those in bfloat16 are no faster here"):
+        mixed = multiscale_inpaint(image, mask, model, **{**SETTINGS, "speed": "mixed", "n_iters": 1})
+    auto = multiscale_inpaint(image, mask, model, **{**SETTINGS, "speed": "auto", "n_iters": 1})
+    assert mixed.speed.startswith(auto.speed) and torch.equal(mixed.image, auto.image)
+
+
+@pytest.mark.cpu("about the processor")
+def test_a_processor_without_units_for_bfloat16_is_noticed():
+    ask = "import torch; from refine_lib.fast.speed import is_faster_in; print(is_faster_in(torch.bfloat16))"
+    answer = subprocess.run(
+        [sys.executable, "-c", ask], env=os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "False"
 
 
 def torn(model):

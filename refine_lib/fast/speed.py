@@ -4,9 +4,12 @@
 """
 
 import copy
+import functools
+import math
+import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -31,6 +34,7 @@ class Plan:
     Attributes:
         wrappers: the names, in ``WRAPPERS``, of those that changed the network; none for the network as it is.
         precision: of the convolutions; None is that of the weights.
+        slower: a precision that was asked for and is no faster on this device, so that it was not taken; else None.
         segments: in how many the rear is computed twice (``checkpointed``); 0 where it is computed once.
         refused: the names of wrappers that fit this network and were not taken.
         reason: why none was taken, in words; empty where some were, or where none was asked for.
@@ -39,6 +43,7 @@ class Plan:
 
     wrappers: tuple[str, ...] = ()
     precision: torch.dtype | None = None
+    slower: torch.dtype | None = None
     segments: int = 0
     moved_to: torch.device | None = None
     refused: tuple[str, ...] = ()
@@ -49,12 +54,18 @@ class Plan:
         if self.reason:
             said.append("since " + f"with {' and '.join(self.refused)} " * bool(self.refused) + self.reason)
         if self.precision is not None:
-            said.append(f"convolutions in {str(self.precision).removeprefix('torch.')}")
+            said.append(f"convolutions in {_name_of(self.precision)}")
+        if self.slower is not None:
+            said.append(f"convolutions in the weights' precision, since those in {_name_of(self.slower)} are no faster here")
         if self.segments:
             said.append(f"rear in segments ({self.segments}), computed twice")
         if self.moved_to is not None:
             said.append(f"on the {self.moved_to.type.upper()}")
         return ", ".join(said)
+
+
+def _name_of(dtype):
+    return str(dtype).removeprefix("torch.")
 
 
 def _folded_channels_last(model):
@@ -76,6 +87,7 @@ WRAPPERS: dict[str, Callable[[SplitNetwork, torch.dtype | None, bool], SplitNetw
     "decoded around the hole": lambda model, _, whole: model if whole or _join_of(model) is None else around_hole(model),
 }
 PRECISIONS = {"auto": None, "mixed": torch.bfloat16}  # of convolutions, by speed
+WORTH_HALF = 0.8  # of a convolution's time in float32: what half the bits may take, since what is around it gets slower
 _MADE = weakref.WeakKeyDictionary()  # what was made of a network is used again while its weights are the same
 
 
@@ -85,7 +97,7 @@ def sped_up(model, speed: str = "auto", whole: bool = False) -> tuple[SplitNetwo
     Args:
         model: a split network.
         speed: ``"exact"`` for none; ``"auto"`` for ``WRAPPERS``, which change a picture by rounding alone; ``"mixed"`` for
-            convolutions in bfloat16 as well.
+            convolutions in bfloat16 as well, where ``is_faster_in`` says that the processor has units for it.
         whole: whether the prediction is wanted outside of the hole too.
 
     Returns:
@@ -101,7 +113,10 @@ def sped_up(model, speed: str = "auto", whole: bool = False) -> tuple[SplitNetwo
         _MADE[model] = fingerprint, {}
     made = _MADE[model][1]
     if (speed, whole) not in made:
-        made[speed, whole] = _wrapped(model, PRECISIONS[speed], whole)
+        precision = PRECISIONS[speed]
+        pays = precision is None or next(model.parameters()).device.type != "cpu" or is_faster_in(precision)
+        faster, plan = _wrapped(model, precision if pays else None, whole)
+        made[speed, whole] = faster, plan if pays else replace(plan, slower=precision)
     return made[speed, whole]
 
 
@@ -129,6 +144,24 @@ def _why_not(model, faster, precision):
         return f"it fails: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"
     off = ((found - wanted).abs().max() / wanted.abs().max().clamp(min=1)).item()
     return "" if off <= tolerance else f"another picture came of it, off by {off:.1g}"
+
+
+@functools.cache
+@torch.no_grad()
+def is_faster_in(precision: torch.dtype) -> bool:
+    """Whether this processor computes a convolution in less time in that precision than in float32: milliseconds, once.
+
+    Without units for bfloat16 a convolution took 2 to 3 times as long in it; with them half as long.
+    """
+    layer = nn.Conv2d(64, 64, 3, padding=1, device="cpu", dtype=torch.float32).to(memory_format=torch.channels_last)
+    x = torch.zeros(1, 64, 64, 64, device="cpu", dtype=torch.float32).to(memory_format=torch.channels_last)
+    least = {False: math.inf, True: math.inf}
+    for use in 8 * (False, True):  # in turn, and the least of each: other programs disturb a few
+        with torch.autocast("cpu", precision, enabled=use):
+            started = time.perf_counter()
+            layer(x)
+            least[use] = min(least[use], time.perf_counter() - started)
+    return least[True] < WORTH_HALF * least[False]
 
 
 def is_list_of_layers(model) -> bool:
