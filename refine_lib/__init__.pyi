@@ -5,6 +5,7 @@ from .networks.featuremap import Featuremap as Featuremap
 from .networks.lama import LamaGenerator as LamaGenerator
 from .networks.split import SplitNetwork as SplitNetwork
 from .networks.split import split_network as split_network
+from .optimizers import PRESETS as PRESETS
 from .photos.inpaint import InpaintedPhoto as InpaintedPhoto
 from .photos.inpaint import inpaint_photo as inpaint_photo
 from .pyramid import Level as Level

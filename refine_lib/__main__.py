@@ -55,7 +55,7 @@ from typing import Any, cast
 
 from refine_lib.checks import LOSSES, SPEEDS
 from refine_lib.networks import load_network, settings_for
-from refine_lib.optimizers import OPTIMIZERS
+from refine_lib.optimizers import OPTIMIZERS, PRESETS
 from refine_lib.photos.inpaint import check_request, inpaint_photo
 from refine_lib.photos.jobs import INTERRUPTED, checked, plan, run
 from refine_lib.photos.opened import Patient, printable_streams
@@ -83,12 +83,13 @@ OPTIONS = {
     ),
     "the file": (("quality", {"type": int, "metavar": "N"}, "1 to 100, of JPEG, WebP, AVIF, HEIC (default: changes least)"),),
     "the method": (
-        ("n_iters", {"type": int, "metavar": "N"}, f"steps at each size; 0 is fast and plain{BY_DEFAULT}"),
+        ("preset", {"choices": PRESETS}, f"paper: 15 steps of Adam at each size; fast: 5 of Polyak{BY_DEFAULT}"),
+        ("n_iters", {"type": int, "metavar": "N"}, "steps at each size; 0 is fast and plain (default: the preset's)"),
         ("smallest_scale", PIXELS, "that the network was trained at (default: its own)"),
         ("lr", {"type": float}, "how far a step goes (default: the network's own)"),
         ("erosion", PIXELS, f"of the hole's rim that do not count in a step{BY_DEFAULT}"),
         ("loss", {"choices": LOSSES}, f"code: that of the authors' code{BY_DEFAULT}"),
-        ("optimizer", {"choices": OPTIMIZERS}, f"polyak needs a third of the steps{BY_DEFAULT}"),
+        ("optimizer", {"choices": OPTIMIZERS}, "how a step is chosen (default: the preset's)"),
         ("speed", {"choices": SPEEDS}, f"exact: the network as it is{BY_DEFAULT}"),
     ),
 }

@@ -104,3 +104,10 @@ def _squared_length(tensors):
 
 
 OPTIMIZERS = {"adam": Adam, "polyak": Polyak}
+
+# Settings of ``multiscale_inpaint`` that go together, by name: ``multiscale_inpaint(image, mask, model, **PRESETS["fast"])``.
+# ``fast`` is a third of the passes. What was measured of it, and with which networks, is in ``fast/SPEED.md``.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"optimizer": "adam", "n_iters": 15},
+    "fast": {"optimizer": "polyak", "n_iters": 5},
+}

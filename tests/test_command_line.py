@@ -266,6 +266,7 @@ WRONG = {
     "threshold": ("photos masks -o out --threshold 2", "threshold is 2.0; expected a share of white between 0 and 1"),
     "lr": ("photos masks -o out --lr 0", "lr is 0.0; expected a learning rate above 0"),
     "a soft mask that is dilated": ("photos masks -o out --soft-mask --dilation 3", "soft_mask is True and dilation is 3"),
+    "preset": ("photos masks -o out --preset slow", "argument --preset: invalid choice: 'slow'"),
     "windows": ("photos masks -o out --windows some", "invalid choice: 'some'"),
     "nothing": (" masks -o out", "argument PHOTO: it is empty; expected a path"),
     "a link to nothing": ("photos masks -o dangling", "OUT is the file 'dangling' and PHOTO a folder"),
@@ -406,6 +407,14 @@ def test_a_mask_may_stand_before_or_behind_the_options(folders, tmp_path, small_
         out = tmp_path / f"{i}.png"
         assert run(*(out if word == "OUT" else word for word in words)) == 0
         assert changed(out, PHOTOS["coffee"])[HOLE == 0].any() == ("--invert" in words)
+
+
+def test_a_preset_comes_from_the_command_line(folders, tmp_path, small_network):
+    photo, mask = folders[0] / "coffee.tif", folders[1] / "coffee_mask.png"
+    for name, words in {"fast": "--preset fast", "same": "--n-iters 5 --optimizer polyak", "paper": ""}.items():
+        assert run(photo, mask, "-o", tmp_path / f"{name}.png", *words.split()) == 0
+    fast, same, paper = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("fast", "same", "paper"))
+    assert np.array_equal(fast, same) and not np.array_equal(fast, paper)
 
 
 def test_the_gray_of_a_soft_mask_and_an_array_come_from_the_command_line(folders, tmp_path, small_network):

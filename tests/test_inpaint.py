@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 from scipy import ndimage
 from skimage import data
 
-from refine_lib import NothingToRefine
+from refine_lib import PRESETS, NothingToRefine
 from refine_lib.fast.memory import Budget, available_memory, left_by_container
 from refine_lib.photos import inpaint, work
 from refine_lib.photos.files import LeftOut
@@ -574,3 +574,21 @@ def test_what_may_be_a_slip_is_said(tiny_single):
     colored = PIXELS.copy()
     colored[30:60, 40:80] = 255, 0, 0
     assert "the file has colors: what is bright in it was taken for the hole." in message(Image.fromarray(colored))
+
+
+def test_a_preset_is_the_number_of_updates_and_the_optimizer_unless_one_is_given(tiny_single):
+    def fill(**given):
+        settings = {name: value for name, value in FAST.items() if name != "n_iters"}
+        return inpaint_photo(Image.fromarray(PIXELS), MASK, None, tiny_single, **settings, **given)
+
+    fast, spelled_out, changed, default = (
+        fill(preset="fast"),
+        fill(n_iters=5, optimizer="polyak"),
+        fill(preset="fast", n_iters=2),
+        fill(),
+    )
+    assert np.array_equal(fast.image, spelled_out.image)
+    updates = [len(done.results[0].losses[-1]) - 1 for done in (fast, changed, default)]
+    assert updates == [PRESETS["fast"]["n_iters"], 2, PRESETS["paper"]["n_iters"]] == [5, 2, 15]
+    with pytest.raises(ValueError, match="preset is 'quick'; expected one of 'paper', 'fast'"):
+        fill(preset="quick")

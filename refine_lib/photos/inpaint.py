@@ -22,7 +22,7 @@ from refine_lib.fast.speed import sped_up
 from refine_lib.masks import erode
 from refine_lib.networks import load_network, settings_for
 from refine_lib.networks.probe import check_model, device_of
-from refine_lib.optimizers import OPTIMIZERS
+from refine_lib.optimizers import OPTIMIZERS, PRESETS
 from refine_lib.photos.canvas import FALLS_WITH_DISTANCE, as_extent, extended
 from refine_lib.photos.files import LeftOut, Photo, check_holds, check_output, check_quality, read_photo, write_photo
 from refine_lib.photos.guides import Guide
@@ -94,10 +94,11 @@ def inpaint_photo(
     *,
     smallest_scale: int | None = None,
     lr: float | None = None,
-    n_iters: int = 15,
+    preset: str = "paper",
+    n_iters: int | None = None,
     erosion: int = 15,
     loss: str = "paper",
-    optimizer: str = "adam",
+    optimizer: str | None = None,
     speed: str = "auto",
     threshold: float = 0.5,
     dilation: int = 0,
@@ -134,7 +135,9 @@ def inpaint_photo(
         network: a name or path for ``load_network``, or a split network.
         smallest_scale, lr: as in ``multiscale_inpaint``. None is what suits the network that is named, and for a split
             network 512 and 0.002.
-        n_iters, erosion, loss, optimizer, speed, callback: as in ``multiscale_inpaint``. A ``Step`` speaks of the window that
+        preset: ``"paper"`` for 15 updates of Adam a level, ``"fast"`` for 5 of Polyak (``refine_lib.PRESETS``).
+        n_iters, optimizer: as in ``multiscale_inpaint``. None is that of the preset.
+        erosion, loss, speed, callback: as in ``multiscale_inpaint``. A ``Step`` speaks of the window that
             is computed.
         threshold: a share of white. What is brighter in the mask is hole. In a mask of 0 and 1 white is 1.
         dilation: radius in pixels of the disc by which the hole is grown.
@@ -184,8 +187,9 @@ def inpaint_photo(
     """
     named = isinstance(network, (str, os.PathLike))
     settings: dict[str, Any] = dict(settings_for(network if named else None))
-    settings |= {key: value for key, value in {"smallest_scale": smallest_scale, "lr": lr}.items() if value is not None}
-    settings |= {"n_iters": n_iters, "erosion": erosion, "loss": loss, "optimizer": optimizer, "speed": speed}
+    given = {"smallest_scale": smallest_scale, "lr": lr, "n_iters": n_iters, "optimizer": optimizer}
+    settings |= {name: value for name, value in given.items() if value is not None}
+    settings |= {"preset": preset, "erosion": erosion, "loss": loss, "speed": speed}
     (threshold, dilation, soft_edge, context, extend), settings = check_request(
         threshold, dilation, soft_edge, windows, context, soft_mask, invert, extend, quality, callback=callback, **settings
     )
@@ -215,7 +219,7 @@ def inpaint_photo(
         model = load_network(os.fspath(network), device, progress) if named else network
         available = available_memory(device_of(model, torch.device("cpu"))) - KEPT_BYTES_PER_PIXEL * grown.numel()
         budget = Budget(
-            HELD_PER_BYTE * bytes_per_pixel(sped_up(model, speed, whole=loss == "code")[0], OPTIMIZERS[optimizer]),
+            HELD_PER_BYTE * bytes_per_pixel(sped_up(model, speed, whole=loss == "code")[0], OPTIMIZERS[settings["optimizer"]]),
             max(available, 0),
         )
         work.windows, work.owner = plan_windows(
@@ -263,6 +267,7 @@ def check_request(
     invert,
     extend,
     quality=None,
+    preset="paper",
     smallest_scale=512,
     callback=None,
     speed="auto",
@@ -274,6 +279,8 @@ def check_request(
         return as_number(value, name, lambda number: 0 <= number < math.inf, wanted)
 
     check_quality(quality)
+    check_choice(preset, "preset", PRESETS)
+    settings = PRESETS[preset] | settings
     scale = check_smallest_scale(smallest_scale)
     settings = check_settings(**settings, callback=callback, speed=speed) | {"smallest_scale": scale, "speed": speed}
     check_choice(windows, "windows", WINDOWS)
