@@ -48,6 +48,7 @@ if __name__ == "__main__" and ON_CTRL_C is signal.default_int_handler:
 import argparse
 import inspect
 import os
+import re
 from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
@@ -101,9 +102,17 @@ def _path(word):
     return Path(word)
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        """Says what is wrong in a line, in the command line's own names: argparse would list every option before it."""
+        for name in (name for options in OPTIONS.values() for name, *_ in options):
+            message = re.sub(rf"(?<![-\w])({name}) is\b", f"--{name.replace('_', '-')} is", message)
+        self.exit(2, f"{self.prog}: error: {message} (--help tells what there is)\n")
+
+
 def _parser():
     layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m refine_lib", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
+    parser = _Parser("python -m refine_lib", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
     parser.add_argument("photo", type=_path, metavar="PHOTO", help="JPEG, PNG, TIFF, WebP, AVIF or HEIC, or a folder of them")
     one_for_all = "white where the hole is; for a folder a folder, or one for all; none: what was erased from PHOTO"
     parser.add_argument("mask", type=_path, metavar="MASK", nargs="?", help=one_for_all)

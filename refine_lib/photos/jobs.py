@@ -179,7 +179,8 @@ def run(jobs: list[Job], model: Any, overwrite: bool, quiet: bool, report: Path 
     counts, rows = {"filled": 0, "there already": 0, "failed": 0, "stopped": 0}, []
     kept = kept_rows(report) if report else None
     earlier = {output: row for output, row in (kept or {}).items() if row["state"] == "filled"}
-    with tqdm(total=len(jobs), desc="photos", unit="photo", disable=quiet or len(jobs) == 1) as bar:
+    shown = not quiet and sys.stderr.isatty()  # a bar in a file is a heap of lines
+    with tqdm(total=len(jobs), desc="photos", unit="photo", disable=not shown or len(jobs) == 1) as bar:
         for job in jobs:
             filled = None
             try:
@@ -187,7 +188,7 @@ def run(jobs: list[Job], model: Any, overwrite: bool, quiet: bool, report: Path 
                 if same:  # where names differ by their case alone
                     what, words = "failed", f"output is {str(job.output)!r}, which is another photo's result; rename one photo"
                 else:
-                    what, words, filled = _fill(job, model, overwrite, not quiet, settings)
+                    what, words, filled = _fill(job, model, overwrite, shown, settings)
             except KeyboardInterrupt:
                 what, words = "stopped", "interrupted before there was anything to keep"
             counts[what] += 1

@@ -120,6 +120,9 @@ class Patient:
     def flush(self) -> None:
         self._tried(lambda: self.stream.flush())
 
+    def isatty(self) -> bool:
+        return bool(self._tried(lambda: self.stream.isatty()))
+
     def _tried(self, do):
         try:
             return do()
