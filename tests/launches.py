@@ -12,7 +12,7 @@ import torch
 import twin
 
 from refine_lib.pyramid import level_sizes
-from refine_lib.workshop.benchmark import NETWORKS, contestants
+from refine_lib.workshop.costs import NETWORKS, contestants
 
 MANY, FEW = 2, 1  # iterations: what lies between their counts belongs to the iterations alone
 

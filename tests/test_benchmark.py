@@ -11,9 +11,10 @@ import torch.nn.functional as F
 
 from refine_lib import LamaGenerator, erode
 from refine_lib.fast.products import product_of_onednn
-from refine_lib.workshop import benchmark
+from refine_lib.workshop import benchmark, costs
 from refine_lib.workshop.baseline import Baseline, _Absent
 from refine_lib.workshop.benchmark_plots import plot_memory, plot_speed
+from refine_lib.workshop.growth import Growth
 from refine_lib.workshop.rows import below_autograd
 from refine_lib.workshop.work import Machine, Work
 
@@ -85,28 +86,29 @@ def test_the_round_kernel_is_the_one_of_the_erosion(size):
 
 
 def test_a_row_tells_seconds_memory_and_their_parts(checkout, monkeypatch):
-    peaks = {benchmark.OURS: 10 << 20, benchmark.EXACT: 30 << 20, benchmark.THEIRS: 40 << 20}
-    monkeypatch.setattr(benchmark, "_peak_of", lambda who, *_: peaks[who])
+    peaks = {costs.OURS: 10 << 20, costs.EXACT: 30 << 20, costs.MIXED: 12 << 20, costs.THEIRS: 40 << 20}
+    monkeypatch.setattr(costs, "peak_of", lambda who, *_: peaks[who])
     machine = Machine(1e12, 1e10)
-    row = benchmark.measure("mini-lama", 128, 3, 1, "cpu", checkout, mixed=True, machine=machine)
+    row = costs.measure("mini-lama", 128, 3, 1, "cpu", checkout, mixed=True, machine=machine)
     assert row.n_levels == 2 and list(row.parts) == ["front", "rear", "gradient", "loss and rest"]
     assert all(seconds > 0 for seconds in row.parts.values())
-    assert sum(row.parts.values()) == pytest.approx(row.seconds[benchmark.OURS])
-    assert row.ratios == [row.seconds[benchmark.OURS] / row.seconds[benchmark.THEIRS], 0.25]
+    assert sum(row.parts.values()) == pytest.approx(row.seconds[costs.OURS])
+    assert row.ratios == [row.seconds[costs.OURS] / row.seconds[costs.THEIRS], 0.25]
     assert row.differences["refine_lib"] < 2e-3 < row.differences["authors"] <= 1  # the checkout here does not refine
     assert abs(row.losses["refine_lib"] / row.losses["exact"] - 1) < 1e-3
     assert abs(row.losses["mixed"] / row.losses["exact"] - 1) < 0.04
     assert row.floor == max(row.flops / 1e12, row.traffic / 1e10)
-    found, model = benchmark.contestants("mini-lama", 128, 3, "cpu")
+    found, model = costs.contestants("mini-lama", 128, 3, "cpu")
     with Work() as work:
-        found[benchmark.OURS](benchmark.sped_up(model)[0], "exact")
+        found[costs.OURS](costs.sped_up(model)[0], "exact")
     assert (row.flops, row.traffic) == (work.flops, work.traffic)
     cells = row.cells()
     assert cells["MB"] == "10" and cells["authors' MB"] == "40" and cells["MB, ratio"] == "0.25" and all(cells.values())
-    alone = benchmark.measure("mini-lama", 128, 1, 1, "cpu", checkout, only_ours=True, machine=machine)
+    alone = costs.measure("mini-lama", 128, 1, 1, "cpu", checkout, only_ours=True, machine=machine)
     assert list(alone.seconds) == ["refine_lib"] and alone.cells()["s, ratio"] == "" and alone.runs == 1
-    axes = [*plot_speed([row, alone]), plot_memory([row, alone])]
-    assert [len(ax.lines) for ax in axes] == [5, 0, 3]
+    grown = Growth(128, memory_by_updates=[(n, peaks) for n in (1, 3)])
+    axes = [*plot_speed([row, alone]), *plot_memory([row, alone], grown)]
+    assert [len(ax.lines) for ax in axes] == [6, 0, 4, 4]
 
 
 def test_operations_and_bytes_are_counted():
@@ -155,6 +157,10 @@ def test_the_command_prints_a_table_and_writes_its_numbers(tmp_path, monkeypatch
     assert "mini-lama, 1 updates a level, seed 1, median of 1 run, " in printed
     numbers = json.loads((tmp_path / "a.json").read_text())
     (row,) = numbers["rows"]
+    grown = numbers["growth"]
+    assert [n for n, _ in grown["seconds_by_threads"]] == [1, 2] and [n for n, _ in grown["seconds_by_batch"]] == [1, 4]
+    assert [n for n, _ in grown["memory_by_updates"]] == [1] and grown["imports"]["refine_lib"] > 0
+    assert "a batch of 4:" in printed and "- import refine_lib: " in printed
     assert row["size"] == 128 and 1e6 < row["peak_memory"]["refine_lib"] < 1e9
     assert (tmp_path / "speed.png").is_file() and (tmp_path / "memory.png").is_file()
     with pytest.raises(SystemExit):
@@ -163,13 +169,13 @@ def test_the_command_prints_a_table_and_writes_its_numbers(tmp_path, monkeypatch
 
 
 def test_what_fails_at_a_large_size_leaves_the_rows_before(tmp_path, monkeypatch, capsys):
-    def measure(name, size, *more, measure=benchmark.measure):
+    def measure(name, size, *more, measure=costs.measure):
         if size > 128:
             raise RuntimeError("out of memory")
         return measure(name, size, *more)
 
     monkeypatch.setattr(benchmark, "measure", measure)
-    monkeypatch.setattr(benchmark, "_peak_of", lambda *_: 10 << 20)
+    monkeypatch.setattr(costs, "peak_of", lambda *_: 10 << 20)
     command = f"benchmark --sizes 128 256 --n-iters 1 --only-ours-from 128 --json {tmp_path}/a.json"
     monkeypatch.setattr(sys, "argv", command.split())
     with pytest.raises(SystemExit):

@@ -6,8 +6,8 @@ import sys
 import nbformat
 import pytest
 
-from refine_lib.workshop import benchmark, on_gpu
-from refine_lib.workshop.benchmark import Row
+from refine_lib.workshop import costs, on_gpu
+from refine_lib.workshop.costs import Row
 from refine_lib.workshop.on_gpu import Finding, Table, costs_of, install_kernel, losses_of, run_lesson, run_tests, table_of
 
 
@@ -79,7 +79,7 @@ def test_a_table_is_there_from_the_first_finding_on_and_survives_what_fails(tmp_
 
 
 def test_the_command_prints_a_table_and_says_by_its_code_whether_all_is_met(tmp_path, monkeypatch, capsys, rows):
-    real, calls = inspect.signature(benchmark.measure), []
+    real, calls = inspect.signature(costs.measure), []
 
     def measure(*args):
         calls.append(real.bind(*args).arguments)

@@ -15,15 +15,19 @@ CONTESTANTS = {  # who is drawn, in this order, and how it is called
     "authors": "authors' code",
     "exact": "network as it is",
     "refine_lib": "refine_lib",
+    "mixed": "refine_lib, mixed precision",
     "polyak": "refine_lib, Polyak, a third of the updates",
 }
+COLORS = {who: f"C{number}" for number, who in enumerate(CONTESTANTS)}  # each its own in all pictures
+FAINT = {"fontsize": "small", "color": "0.35"}
 
 
-def plot_speed(rows: Sequence[Any], axes: Sequence[Axes] | None = None, caption: str = "") -> tuple[Axes, Axes]:
-    """Draws what ``benchmark.measure`` found: seconds by size, and where those of ``refine_lib`` go.
+def plot_speed(rows: Sequence[Any], growth: Any = None, axes: Any = None, caption: str = "") -> tuple[Axes, Axes]:
+    """Draws what ``costs.measure`` found: seconds by size, and where those of ``refine_lib`` go.
 
     Args:
-        rows: from ``benchmark.measure``, one a size.
+        rows: from ``costs.measure``, one a size.
+        growth: a ``Growth``, of which nothing is drawn here.
         axes: two of them.
         caption: a line under the figure: what it was made with.
 
@@ -33,7 +37,10 @@ def plot_speed(rows: Sequence[Any], axes: Sequence[Axes] | None = None, caption:
     sizes = [row.size for row in rows]
     with drawn_on(axes, caption, **SIDE_BY_SIDE) as (left, right):
         _against_size(left, sizes, [row.seconds for row in rows], "seconds", "A whole run")
-        left.plot(sizes, [row.floor for row in rows], color="0.5", linestyle=":", label="floor")
+        floors = [row.floor for row in rows]
+        left.plot(sizes, floors, color="0.45", linestyle=":")
+        said = "floor: the arithmetic alone,\nat this machine's best rate"
+        left.annotate(said, (sizes[-1], floors[-1]), (0, -12), textcoords="offset points", ha="right", va="top", **FAINT)
         _legend_above(left)
         below = np.zeros(len(rows))
         for part in rows[0].parts:
@@ -45,21 +52,30 @@ def plot_speed(rows: Sequence[Any], axes: Sequence[Axes] | None = None, caption:
     return left, right
 
 
-def plot_memory(rows: Sequence[Any], ax: Axes | None = None, caption: str = "") -> Axes:
-    """Draws the most memory that a run takes beyond what was held before it, by the picture's size.
+def plot_memory(rows: Sequence[Any], growth: Any = None, axes: Any = None, caption: str = "") -> tuple[Axes, Axes]:
+    """Draws the most memory that a run takes beyond what was held before it, by the picture's size and by the updates.
 
     Args:
-        rows: from ``benchmark.measure``, one a size.
+        rows: from ``costs.measure``, one a size.
+        growth: a ``Growth``; without one the second axes stay empty.
+        axes: two of them.
         caption: a line under the figure: what it was made with.
 
     Returns:
-        The axes.
+        The two axes.
     """
-    with drawn_on(ax, caption) as axes:
+    with drawn_on(axes, caption, **SIDE_BY_SIDE) as (left, right):
         costs = [{who: cost / 2**20 for who, cost in row.peak_memory.items()} for row in rows]
-        _against_size(axes, [row.size for row in rows], costs, "MB", "The most memory that a run takes")
-        _legend_above(axes)
-    return axes
+        _against_size(left, [row.size for row in rows], costs, "MB", "Memory grows with the picture ...")
+        _legend_above(left)
+        for who, label in CONTESTANTS.items() if growth else ():
+            points = [(n, cost[who] / 2**20) for n, cost in growth.memory_by_updates if who in cost]
+            if points:
+                right.plot(*zip(*points, strict=True), marker="o", label=label, color=COLORS[who])
+        right.set(xlabel="updates a level", ylabel="MB", title="... and not with the updates", ylim=(0, None))
+        if growth:
+            right.set_title(f"... and not with the updates ({growth.size} px)")
+    return left, right
 
 
 def plot_training(logs: Mapping[str, str | Path], ax: Axes | None = None, caption: str = "") -> Axes:
@@ -89,7 +105,7 @@ def _against_size(ax: Axes, sizes: Sequence[int], costs: Sequence[Mapping[str, f
     for who, label in CONTESTANTS.items():
         points = [(size, cost[who]) for size, cost in zip(sizes, costs, strict=True) if who in cost]
         if points:
-            ax.plot(*zip(*points, strict=True), marker="o", label=label)
+            ax.plot(*zip(*points, strict=True), marker="o", label=label, color=COLORS[who])
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.set_xticks(sizes, [f"{size}" for size in sizes])

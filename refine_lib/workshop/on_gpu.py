@@ -21,7 +21,7 @@ from refine_lib.networks.lama import LamaGenerator
 from refine_lib.pyramid import level_sizes
 from refine_lib.result import work_of
 from refine_lib.workshop.baseline import Baseline
-from refine_lib.workshop.benchmark import EXACT, MIXED, NETWORKS, OURS, POLYAK, THEIRS, measure
+from refine_lib.workshop.costs import EXACT, MIXED, NETWORKS, OURS, POLYAK, THEIRS, measure
 from refine_lib.workshop.work import Machine
 
 ROOT = Path(__file__).parent.parent.parent  # of a clone, where tests and notebooks are

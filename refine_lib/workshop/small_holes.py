@@ -15,7 +15,7 @@ from refine_lib.device import describe
 from refine_lib.fast.process import peak_memory, return_free_memory
 from refine_lib.networks.split import split_network
 from refine_lib.photos.inpaint import inpaint_photo
-from refine_lib.workshop.benchmark import NETWORKS, generator_of
+from refine_lib.workshop.costs import NETWORKS, generator_of
 
 WAYS = "never", "auto"  # windows
 
