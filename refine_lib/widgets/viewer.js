@@ -1,7 +1,11 @@
-// Two pictures of one size, one over the other, with a line between them that can be moved; and what a box of them shows.
-// Python sends the pictures as PNG, as large as they are shown; the page sends nothing but where the box is.
+// Two pictures of one size, one over the other, and what a box of them shows. They are compared by a line between them that can
+// be moved, side by side, or by their difference; while a key or a button is held, the first covers the second. Python sends the
+// pictures as PNG, as large as they are shown; the page sends nothing but where the box is.
 
 const SENDS_A_SECOND = 12;
+const WAYS = { line: "line between", beside: "side by side", difference: "difference, 4 times" };
+const HOLD_KEY = "b";
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 function shownPicture(model, name) {
   const picture = document.createElement("img");
@@ -30,7 +34,7 @@ async function swap(picture, bytes) {
   URL.revokeObjectURL(picture.src === next.src ? old : next.src);
 }
 
-function pane(model, el, before, after) {
+function pane(model, el, before, after, words) {
   const root = document.createElement("div");
   root.className = "refine-pane";
   const pictures = [shownPicture(model, after), shownPicture(model, before)];
@@ -39,35 +43,72 @@ function pane(model, el, before, after) {
   line.className = "refine-line";
   root.append(pictures[0].picture, pictures[1].picture, line);
   el.append(root);
-  return { root, forget: () => pictures.forEach((p) => p.forget()) };
+  const name = () =>
+    ["after_name", "before_name"].forEach((which, i) => (pictures[i].picture.alt = `${model.get(which)}, ${words}`));
+  return { root, name, forget: () => pictures.forEach((p) => p.forget()) };
 }
 
-// Calls `move(x, y)` with shares of the element while a pointer, mouse, pen or finger, is down on it.
-function onDrag(element, move, end = () => {}) {
+// Calls `move(x, y)` with shares of the element while a pointer, mouse, pen or finger, is down on it. A finger may also be about
+// to scroll the page: it counts when it moves, or leaves, on this element.
+function onDrag(element, move) {
   const where = (event) => {
     const frame = element.getBoundingClientRect();
     const share = (at, from, length) => Math.min(Math.max((at - from) / length, 0), 1);
     move(share(event.clientX, frame.left, frame.width), share(event.clientY, frame.top, frame.height));
   };
   element.addEventListener("pointerdown", (event) => {
-    event.preventDefault();
+    if (event.button > 0) return;
     element.setPointerCapture(event.pointerId);
-    where(event);
+    if (event.pointerType !== "touch") where(event);
   });
-  element.addEventListener("pointermove", (event) => element.hasPointerCapture(event.pointerId) && where(event));
-  element.addEventListener("pointerup", end);
+  for (const kind of ["pointermove", "pointerup"])
+    element.addEventListener(kind, (event) => element.hasPointerCapture(event.pointerId) && where(event));
+}
+
+// A button for each way to compare, of which one is chosen; and one that shows the first picture while it is held.
+function waysToCompare(root) {
+  const ways = document.createElement("fieldset");
+  ways.className = "refine-ways";
+  const legend = document.createElement("legend");
+  legend.textContent = "compare by";
+  ways.append(legend);
+  const group = `refine-way-${Math.random()}`;
+  for (const way in WAYS) {
+    const [label, input] = ["label", "input"].map((kind) => document.createElement(kind));
+    Object.assign(input, { type: "radio", name: group, value: way, checked: way === "line" });
+    input.addEventListener("change", () => (root.dataset.way = way));
+    label.append(input, WAYS[way]);
+    ways.append(label);
+  }
+  root.dataset.way = "line";
+  const hold = document.createElement("button");
+  hold.type = "button";
+  hold.textContent = `Hold to see what is left of the line (${HOLD_KEY})`;
+  const held = (is) => root.classList.toggle("refine-held", is);
+  hold.addEventListener("pointerdown", () => held(true));
+  for (const end of ["pointerup", "pointerleave", "pointercancel", "blur", "keyup"]) hold.addEventListener(end, () => held(false));
+  hold.addEventListener("keydown", (event) => [" ", "Enter"].includes(event.key) && held(true));
+  root.addEventListener("keydown", (event) => {
+    if (event.key !== HOLD_KEY || event.ctrlKey || event.metaKey || event.altKey) return;
+    held(true);
+  });
+  root.addEventListener("keyup", (event) => event.key === HOLD_KEY && held(false));
+  ways.append(hold);
+  return ways;
 }
 
 function render({ model, el }) {
   const root = document.createElement("div");
   root.className = "refine-viewer";
+  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab's, which would take keys that are meant here
   const panes = document.createElement("div");
   panes.className = "refine-panes";
-  const whole = pane(model, panes, "before", "after");
-  const zoom = pane(model, panes, "before_zoom", "after_zoom");
+  const whole = pane(model, panes, "before", "after", "the whole picture");
+  const zoom = pane(model, panes, "before_zoom", "after_zoom", "what is in the box");
   const box = document.createElement("div");
   box.className = "refine-box";
   whole.root.append(box);
+  Object.assign(whole.root, { tabIndex: 0, role: "group", ariaLabel: "the whole picture; arrow keys move the box" });
 
   const below = document.createElement("div");
   below.className = "refine-below";
@@ -76,12 +117,13 @@ function render({ model, el }) {
   Object.assign(slider, { type: "range", min: 0, max: 1, step: 0.001, value: 0.5 });
   slider.setAttribute("aria-label", "line between before and after");
   below.append(left, slider, right);
-  root.append(panes, below);
+  root.append(panes, below, waysToCompare(root));
   el.append(root);
 
   const divide = () => root.style.setProperty("--line", `${100 * slider.value}%`);
   slider.addEventListener("input", divide);
   onDrag(zoom.root, (x) => {
+    if (root.dataset.way !== "line") return;
     slider.value = x;
     divide();
   });
@@ -92,7 +134,7 @@ function render({ model, el }) {
     const sides = { left: x, top: y, width, height };
     for (const side in sides) box.style[side] = `${100 * sides[side]}%`;
   };
-  onDrag(whole.root, (x, y) => {
+  const moveTo = (x, y) => {
     const [, , width, height] = model.get("box");
     const at = (middle, length) => Math.min(Math.max(middle - length / 2, 0), 1 - length);
     const wanted = [at(x, width), at(y, height), width, height];
@@ -102,17 +144,28 @@ function render({ model, el }) {
       timer = null;
       model.send({ box: root.wanted });
     }, 1000 / SENDS_A_SECOND);
+  };
+  onDrag(whole.root, moveTo);
+  whole.root.addEventListener("keydown", (event) => {
+    const arrow = ARROWS[event.key];
+    if (!arrow) return;
+    event.preventDefault(); // the page would scroll
+    const [x, y, width, height] = timer === null ? model.get("box") : root.wanted;
+    const far = event.shiftKey ? 0.5 : 0.1; // of the box
+    moveTo(x + (0.5 + far * arrow[0]) * width, y + (0.5 + far * arrow[1]) * height);
   });
   const placeAsTold = () => timer ?? place(model.get("box"));
   const name = () => {
     left.textContent = model.get("before_name");
     right.textContent = model.get("after_name");
+    whole.name(), zoom.name();
   };
   const shape = () => {
-    whole.root.style.aspectRatio = model.get("aspect");
-    whole.root.style.maxWidth = `${512 * Math.min(model.get("aspect"), 1)}px`; // as large as what is sent, and no larger
+    const aspect = model.get("aspect");
+    whole.root.style.aspectRatio = aspect;
+    whole.root.style.maxWidth = `${512 * Math.min(aspect, 1)}px`; // as large as what is sent, and no larger
     const [, , width, height] = model.get("box");
-    zoom.root.style.aspectRatio = (model.get("aspect") * width) / height;
+    zoom.root.style.setProperty("--aspect", (aspect * width) / height);
   };
   const follow = { "change:box": () => (placeAsTold(), shape()), "change:aspect": shape };
   Object.assign(follow, { "change:before_name": name, "change:after_name": name });
@@ -132,7 +185,9 @@ function download(message, buffers) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob(buffers));
   link.download = message.download;
+  document.body.append(link); // some pages, VS Code's among them, save nothing by a link that is not on them
   link.click();
+  link.remove();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
