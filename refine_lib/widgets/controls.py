@@ -140,7 +140,7 @@ class Controls:
         self.zoom: Any = Dropdown(
             options=ZOOMS, description="zoom", style={"description_width": "60px"}, layout={"width": "180px"}
         )
-        self.curves = ipywidgets.Image(format="png", layout=as_drawn)
+        self.curves = HTML()
 
         self.table = HTML()
         self.show_error = Checkbox(show_error, description="show the error: the input holds the truth", indent=False)

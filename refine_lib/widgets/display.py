@@ -56,7 +56,7 @@ class Display:
         controls.stop.disabled = running is None
         controls.progress.value = running.share_done if running else 0.0
         controls.progress.layout.display = None if running else "none"
-        controls.curves.value = draw.figure_png(draw.losses(runner.runs[-N_PICTURES:]))
+        controls.curves.value = draw.figure_svg(draw.losses(runner.runs[-N_PICTURES:]), _losses_in_words(run))
         self.table()
         self._offer()
         if not running:
@@ -111,6 +111,12 @@ class Display:
         if to_save != controls.chosen.options:
             controls.choose(controls.chosen, to_save, over[-1].number if over else None)
         controls.save_settings.disabled, controls.save_picture.disabled = not over, not pictured
+
+
+def _losses_in_words(run):
+    """What the chart of the losses shows, for those who do not see it."""
+    fell = [f"level {level}: {losses[0]:.4f} to {losses[-1]:.4f}" for level, losses in enumerate(run.losses, 2) if losses] if run else []
+    return f"the loss of run {run.number}, {'; '.join(fell)}" if fell else "the loss of every iteration, when there is a run"
 
 
 def _status(run, runner):

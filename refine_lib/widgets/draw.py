@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -17,7 +16,9 @@ from refine_lib.plots.style import RC, dress
 from refine_lib.pyramid import Pyramid, whole_hole
 
 GAP_PX = 8
-NOW, GHOST = "#0072b2", "#b0b0b0"
+# Colors of a chart stand for those of the page, light or dark: ``figure_svg`` puts the page's in their places.
+TEXT, NOW, GHOST, GRID = "#010203", "#010204", "#010205", "#010206"
+OF_PAGE = {TEXT: "currentColor", NOW: "var(--refine-now)", GHOST: "var(--refine-ghost)", GRID: "var(--refine-grid)"}
 SEEN_COLOR = np.array([255, 212, 0], dtype=np.uint8)  # of what the loss looks at
 
 
@@ -71,16 +72,17 @@ def losses(runs: Sequence[Any]) -> Figure:
         A ``matplotlib.figure.Figure`` that pyplot does not know.
     """
     sizes = sorted({size for run in runs for size in run.sizes[1:]})
-    figure = Figure(figsize=(10, 2.6), dpi=100, facecolor="white")
+    figure = Figure(figsize=(10, 2.6), dpi=100, facecolor="none")
     figure.subplots_adjust(left=0.075, right=0.99, bottom=0.19, top=0.9, wspace=0.08)  # a layout engine takes twice the time
     axes = figure.subplots(1, max(len(sizes), 1), sharey=True, squeeze=False)[0]
     for ax, size in zip(axes, sizes or [None], strict=True):
         dress(ax)
+        _in_colors_of_page(ax)
         ax.locator_params(nbins=5)
         title = "the loss of every iteration will be drawn here" if size is None else f"{size[0]} x {size[1]} px"
-        ax.set_title(title, loc="left", fontsize=RC["axes.titlesize"])
-        ax.set_xlabel("updates of the featuremap z", fontsize=RC["font.size"])
-    axes[0].set_ylabel("loss in the eroded hole", fontsize=RC["font.size"])
+        ax.set_title(title, loc="left", fontsize=RC["axes.titlesize"] - 2 * (len(sizes) > 4), color=TEXT)
+    figure.supxlabel("updates of the featuremap z", y=0.01, fontsize=RC["font.size"], color=TEXT)
+    axes[0].set_ylabel("loss in the eroded hole", fontsize=RC["font.size"], color=TEXT)
     for run in runs:
         latest = run is runs[-1]
         look = dict(color=NOW, linewidth=2, zorder=3) if latest else dict(color=GHOST, linewidth=1.2, zorder=2)
@@ -97,11 +99,21 @@ def losses(runs: Sequence[Any]) -> Figure:
     return figure
 
 
-def figure_png(figure: Figure) -> bytes:
-    """Returns the bytes of a PNG of a figure, in the size that the figure has."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return to_png(np.asarray(canvas.buffer_rgba())[..., :3])
+def _in_colors_of_page(ax):
+    ax.set_facecolor("none")
+    ax.tick_params(colors=TEXT)
+    ax.spines[:].set_color(TEXT)
+    ax.grid(True, color=GRID)
+
+
+def figure_svg(figure: Figure, words: str) -> str:
+    """Returns a figure as the HTML of an SVG in the page's own colors, as wide as there is room, for a screen reader in words."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    svg = file.getvalue().partition("<svg")[2]
+    for color, of_page in OF_PAGE.items():
+        svg = svg.replace(color, of_page)
+    return f'<svg class="refine-chart" role="img" aria-label="{html.escape(words)}"{svg}'
 
 
 def as_html(message: str, details: str = "") -> str:
