@@ -19,6 +19,7 @@ from formula import fill_by_formula
 from refine_lib import LamaGenerator, split_network
 
 ROOT = TESTS.parent
+pytest_plugins = ["browser"]  # its fixtures
 torch.manual_seed(0)  # for what is drawn while tests are collected
 
 
