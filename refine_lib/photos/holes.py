@@ -61,7 +61,7 @@ def read_hole(mask: Source | np.ndarray | None, photo: Photo | None = None, inve
     message = ""
     if isinstance(mask, np.ndarray):
         share = _of_array(mask, "mask", photo)
-    elif Path(name := name_of(mask)).suffix.lower() == ".npy" and (os.path.isfile(name) or hasattr(mask, "read")):
+    elif Path(name := name_of(cast(Source, mask))).suffix.lower() == ".npy" and (os.path.isfile(name) or hasattr(mask, "read")):
         is_open, formats = hasattr(mask, "read"), np.lib.format
         try:  # of a path the header alone is read, and never a pickle
             array = formats.read_array(mask, allow_pickle=False) if is_open else formats.open_memmap(mask, mode="r")

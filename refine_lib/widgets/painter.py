@@ -240,7 +240,7 @@ class MaskPainter(Panel):
             raise ValueError("there is nothing to extend by; expected at least one number of pixels above 0")
         photo, border = extended(self._photo, extent), (left, right, top, bottom)
         before = self.image, self._painting, self._photo
-        painting = Painting(*photo.size[::-1], F.pad(self.mask, border, value=1))
+        painting = Painting(photo.size[1], photo.size[0], F.pad(self.mask, border, value=1))
         self._show(F.pad(self.image, border, mode="replicate"), painting, photo)
         self._smaller.append(before)
         self._show_hole()
