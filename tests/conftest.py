@@ -20,6 +20,7 @@ from refine_lib import LamaGenerator, split_network
 from refine_lib.fast import speed
 
 ROOT = TESTS.parent
+pytest_plugins = ["browser"]  # its fixtures
 torch.manual_seed(0)  # for what is drawn while tests are collected
 
 

@@ -6,116 +6,18 @@
 import contextlib
 import json
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
 
 import nbformat
 import pytest
+from browser import LOOK, SECONDS, drag, free_port
 from conftest import ROOT
 
 from refine_lib.widgets.__main__ import is_loopback, only_the_app, options
 
 pytestmark = pytest.mark.browser
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 LESSON = ROOT / "notebooks" / "05_tune_it.ipynb"
-SECONDS = 180_000  # ms: the longest that anything may take, on a machine that is busy with other things
-
-# What the page shows, as numbers: pixels of a picture, the last loss of the latest run.
-LOOK = """
-    window.pixels = (name) => {
-      const picture = document.querySelector(`img[data-name=${name}]`);
-      if (!picture?.complete || !picture.naturalWidth) return [];
-      const canvas = document.createElement("canvas");
-      [canvas.width, canvas.height] = [picture.naturalWidth, picture.naturalHeight];
-      const pen = canvas.getContext("2d");
-      pen.drawImage(picture, 0, 0);
-      return [...pen.getImageData(0, 0, canvas.width, canvas.height).data];
-    };
-    window.isShown = (name) =>  // the picture of that name is what is seen, and no other is on its way
-      document.querySelector(".refine-below span:last-child")?.textContent === name &&
-      [...document.querySelectorAll("img[data-name]")].every((img) => img.complete && img.ariaBusy !== "true");
-    window.difference = (a, b) => a.reduce((sum, value, i) => sum + Math.abs(value - b[i]), 0) / a.length;
-    window.share = (name) => pixels(name).filter((value, i) => i % 4 === 3 && value > 0).length * 4 / pixels(name).length;
-    window.cell = (column) => {
-      const names = [...document.querySelectorAll(".refine-runs th")].map((head) => head.textContent);
-      const row = document.querySelector(".refine-runs tbody tr");
-      return row?.children[names.indexOf(column)]?.textContent ?? "";
-    };
-    window.seen = [];
-    window.watch = setInterval(() => {
-      const picture = document.querySelector("img[data-name=after]");
-      if (picture?.complete) seen.push([Number(cell("last loss")), picture.src, picture.naturalWidth]);
-    }, 20);
-"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-@pytest.fixture
-def serve(tmp_path):
-    """Starts a server and waits until it answers. Its log is looked through when the test is over."""
-    servers = []
-
-    def start(module, *arguments, url):
-        with open(tmp_path / "log", "w") as log:
-            server = subprocess.Popen([sys.executable, "-m", module, *arguments], stdout=log, stderr=log, cwd=ROOT)
-        servers.append(server)
-        for _ in range(720):
-            try:
-                return urllib.request.urlopen(url, timeout=60)
-            except OSError:
-                assert server.poll() is None, (tmp_path / "log").read_text()
-                time.sleep(0.25)
-        raise TimeoutError((tmp_path / "log").read_text())
-
-    yield start
-    for server in servers:
-        server.terminate()
-        server.wait(SECONDS / 1000)
-    bad = [line for line in (tmp_path / "log").read_text().splitlines() if re.search(r"\[E |ERROR|CRITICAL|Traceback", line)]
-    assert not [line for line in bad if "received signal 15" not in line]
-
-
-@pytest.fixture
-def page(browser, serve):  # the page is closed before its server ends
-    page = browser.new_page(viewport={"width": 1120, "height": 1400}, accept_downloads=True)
-    page.set_default_timeout(SECONDS)
-    page.add_init_script(LOOK)
-    problems = []
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    elsewhere = re.compile("https?://(?!127.0.0.1:)")
-    page.on("request", lambda request: problems.append(request.url) if elsewhere.match(request.url) else None)
-    yield page
-    page.close()
-    assert not problems
-
-
-@pytest.fixture
-def picture_of(request):
-    """Keeps a picture of a page or of a part of it, where ``--screenshots`` says."""
-    folder = request.config.getoption("--screenshots")
-    return lambda shown, name: folder and shown.screenshot(path=f"{folder}/{name}.png")
 
 
 def test_in_jupyterlab(page, serve, tmp_path, picture_of):
@@ -152,17 +54,6 @@ def test_as_a_page_of_its_own(page, serve, picture_of):
             urllib.request.urlopen(request)
     page.goto(url)
     use_the_panel(page, picture_of)
-
-
-def drag(page, on, start, end):
-    """Drags over an element, from one point to another, in shares of its width and height."""
-    size = on.bounding_box()
-    where = lambda x, y: {"x": x * size["width"], "y": y * size["height"]}  # noqa: E731
-    on.hover(position=where(*start), force=True)
-    page.mouse.down()
-    for step in (0.5, 1):
-        on.hover(position=where(*(a + step * (b - a) for a, b in zip(start, end, strict=True))), force=True)
-    page.mouse.up()
 
 
 def use_the_panel(page, picture_of):

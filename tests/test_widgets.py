@@ -294,8 +294,8 @@ class TestTuner:
 
     def test_an_error_in_answering_the_page_is_told(self, tuner):
         tuner.controls.save_picture.click()
-        assert "ValueError: there is no run to save yet" in tuner.controls.message.value
-        assert "Traceback" in tuner.controls.message.value
+        assert tuner.controls.message.value == "there is no run to save yet; expected one that is over"
+        assert "Traceback" not in tuner.controls.message.value
 
     def test_nothing_to_refine_is_said(self, tuner):
         tuner.controls.erosion.value = 63
@@ -540,17 +540,6 @@ class TestPainting:
         alpha = np.asarray(shown.convert("RGBA"))[..., 3]
         assert abs((alpha > 0).mean() - painting.mask.mean().item()) < 0.002 and set(np.unique(alpha)) == {0, 190}
 
-    def test_a_mask_of_another_size_is_fitted(self):
-        painting = Painting(20, 40)
-        mask = torch.zeros(1, 1, 10, 20)
-        mask[..., :5, :] = 1
-        painting.load(mask)
-        assert (
-            painting.mask[0, 0, :10].eq(1).all()
-            and painting.mask.shape == (1, 1, 20, 40)
-            and not painting.mask[0, 0, 10:].any()
-        )
-
 
 class TestMaskPainter:
     @pytest.fixture
@@ -616,8 +605,8 @@ class TestMaskPainter:
 
     def test_it_takes_a_mask_file(self, painter):
         file = io.BytesIO()
-        half = np.zeros((32, 32), dtype=np.uint8)
-        half[:16] = 200
+        half = np.zeros((64, 64), dtype=np.uint8)
+        half[:32] = 200
         Image.fromarray(half).save(file, "PNG")
         self.send(painter, file.getvalue(), file="mask.png", kind="mask", part=0, parts=1)
         assert painter.mask[0, 0, :32].all() and not painter.mask[0, 0, 32:].any()
@@ -627,9 +616,9 @@ class TestMaskPainter:
         painter.controls.path.value = str(tmp_path / "notes.txt")
         assert "cannot be read as a picture" in painter.controls.message.value
         painter.controls.path.value = "nowhere.png"
-        assert "FileNotFoundError" in painter.controls.message.value and "nowhere.png" in painter.controls.message.value
+        assert painter.controls.message.value == "photo is &#x27;nowhere.png&#x27;; expected the path of a picture"
         self.send(painter, b"no picture", file="upload.png", kind="photo", part=0, parts=1)
-        assert "upload.png: the file cannot be read" in painter.controls.message.value
+        assert "upload.png cannot be read as a picture" in painter.controls.message.value
         assert torch.equal(painter.image, scene[0]) and torch.equal(painter.mask, scene[1])
         with pytest.raises(ValueError, match="image has a batch of 2"):
             MaskPainter(scene[0].expand(2, -1, -1, -1))
@@ -651,7 +640,7 @@ class TestMaskPainter:
         before = painter.mask
         self.send(painter, points=[[0, 0], [9, 9]], size=[32, 32])  # of a picture that is gone
         self.send(painter, points=[[10, 10]], rectangle=False, width="wide")
-        assert torch.equal(painter.mask, before) and answers == [{"painted": True}] * 3
+        assert torch.equal(painter.mask, before) and answers == [{"painted": None}] * 3
 
     def test_another_picture_keeps_the_dtype(self, scene):
         painter = MaskPainter(scene[0].double())

@@ -45,7 +45,7 @@ def read_hole(mask: Source | np.ndarray | None, photo: Photo | None = None, inve
             - A path, an opened file or a Pillow image. The hole is what is bright. In a gray picture of 0 and 1 alone, 1 is
               white, unless its format is lossy. With transparency the hole is what is drawn in one bright color on transparent
               ground; or what was erased, where the rest, which is most of it and of its frame, is one color or the photo.
-            - A NumPy array, or the path of one, ``.npy``: (H, W), and further axes of length 1. It is bool, integers 0 and 1,
+            - A NumPy array, or a file of one, ``.npy``: (H, W), and further axes of length 1. It is bool, integers 0 and 1,
               uint8 up to 255, or fractions in [0, 1].
             - None: the hole is what was erased from the photo, which is opaque but for areas with wholly transparent pixels.
         photo: whose size, or pixels, the mask has. Without one it may have any.
@@ -61,12 +61,13 @@ def read_hole(mask: Source | np.ndarray | None, photo: Photo | None = None, inve
     message = ""
     if isinstance(mask, np.ndarray):
         share = _of_array(mask, "mask", photo)
-    elif isinstance(mask, str | os.PathLike) and Path(mask).suffix.lower() == ".npy" and os.path.isfile(mask):
-        try:
-            array = np.lib.format.open_memmap(mask, mode="r")  # reads the header alone, and no pickles
+    elif Path(name := name_of(cast(Source, mask))).suffix.lower() == ".npy" and (os.path.isfile(name) or hasattr(mask, "read")):
+        is_open, formats = hasattr(mask, "read"), np.lib.format
+        try:  # of a path the header alone is read, and never a pickle
+            array = formats.read_array(mask, allow_pickle=False) if is_open else formats.open_memmap(mask, mode="r")
         except Exception as error:  # whatever NumPy trips over
-            raise ValueError(f"{mask} cannot be read as an array: {error}") from error
-        share = _of_array(array, str(mask), photo)
+            raise ValueError(f"{name} cannot be read as an array: {error}") from error
+        share = _of_array(array, name, photo)
     else:
         share, message = _of_picture(mask, photo, invert)
     return Hole(1 - share if invert else share, message)

@@ -1,107 +1,363 @@
-// A picture to paint a hole on, with mouse, pen or finger. A stroke is drawn here at once, in pixels of the screen, and sent as
-// a list of points; Python paints it at the picture's own size and sends back what is to be seen. Files are sent in parts, since
-// a server drops a connection that brings more than 10 MB in one message.
+// A picture to paint a hole on, with mouse, pen, finger or keys. A stroke is drawn here at once and sent as a list of points;
+// Python paints it at the picture's own size and sends back what is to be seen. All points are in pixels of the picture.
+// Zooming and panning happen here alone: when they rest, Python is asked for what the page does not have at that size.
 
-const PART = 2 ** 20; // bytes
+const PART = 2 ** 20; // bytes of a file in a message: a server drops a connection that brings more than 10 MB in one
+const REST = 250; // ms without zoom and pan, after which the part that is seen is asked for
+const SHARPEST = 16; // of the page's pixels to one of the picture, when it is zoomed all the way
+const TAP = { ms: 400, px: 6 }; // two taps so near in time and place are a double click
+const CONTROL = "button, a, summary, input, select, [role=slider]"; // what has its own use for the space bar
+const TYPED = "input:not([type=file]), textarea, select, [contenteditable]:not([contenteditable=false])";
+
+const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
+
+function add(parent, kind, className, properties) {
+  const element = Object.assign(document.createElement(kind), { className }, properties);
+  parent.append(element);
+  return element;
+}
 
 function render({ model, el }) {
-  const root = document.createElement("div");
-  root.className = "refine-painter";
-  const [picture, hole] = ["picture", "hole"].map((name) => {
-    const shown = document.createElement("img");
-    shown.draggable = false;
+  const root = add(el, "div", "refine-painter", { tabIndex: 0, role: "application" });
+  const stage = add(root, "div", "refine-stage");
+  const [picture, hole, detail, detailHole] = ["picture", "hole", "detail", "detail_hole"].map((name) => {
+    const shown = add(stage, "img", "", { draggable: false, alt: "" });
     shown.dataset.name = name;
     return shown;
   });
-  const fresh = document.createElement("canvas");
-  const brush = document.createElement("div");
-  brush.className = "refine-brush";
-  brush.hidden = true;
-  root.append(picture, hole, fresh, brush);
+  const fresh = add(root, "canvas");
+  const brush = add(root, "div", "refine-brush", { hidden: true });
+  const files = add(el, "div", "refine-files");
+  let turn = 0; // of what is sent: a later file ends what is still being sent
+  const take = async (kind, list) => {
+    const mine = ++turn;
+    const tell = (words) => mine === turn && (told.textContent = words);
+    for (const file of [...list]) await send(model, kind, file, tell, () => mine === turn);
+  };
+  fileButton(files, "photo", take);
+  fileButton(files, "mask", take);
+  const showAll = add(files, "button", "", { type: "button", textContent: "Show all", hidden: true });
+  const told = add(files, "span", "", { role: "status" });
 
-  const files = document.createElement("div");
-  files.className = "refine-files";
-  const told = document.createElement("span");
-  files.append(...["photo", "mask"].map((kind) => fileButton(model, kind, told)), told);
-  el.append(root, files);
+  let view = { x: 0, y: 0, zoom: 1 }; // the picture's corner, in shares of the frame, and how much it is enlarged
+  let strokes = []; // to be seen until Python has painted them; the last may be the one that is being drawn
+  let stroke = null; // that one
+  let cursor = null; // where the pointer or the keys are
+  let last = null; // where the last stroke ended
+  let tap = null; // the last stroke, where it was a tap
+  let finger = null; // or pen, or mouse: the one that paints or pans; another one's events do not count
+  let pan = null; // what is seen, and from where, when a pan began
+  let isSpaceDown = false;
+  let resting = null; // the timer until zoom and pan rest
+  let isDetailed = false; // whether Python sends the part that is seen with more pixels
+  const touches = new Set();
 
+  const size = () => model.get("size").toReversed(); // [width, height]
+  const share = (event) => {
+    const frame = root.getBoundingClientRect();
+    return [(event.clientX - frame.left) / frame.width, (event.clientY - frame.top) / frame.height];
+  };
+  const corner = () => [view.x, view.y];
+  const place = (event) => share(event).map((at, i) => ((at - corner()[i]) / view.zoom) * size()[i]);
+  const shareOf = (point) => point.map((at, i) => corner()[i] + (at / size()[i]) * view.zoom);
+  const middle = () => size().map((side, i) => ((0.5 - corner()[i]) / view.zoom) * side);
+  const scale = () => (root.getBoundingClientRect().width / size()[0]) * view.zoom; // of the page's pixels to the picture's
+
+  // Pictures.
   const shape = () => {
-    const [height, width] = model.get("size");
+    const [width, height] = size();
     root.style.aspectRatio = width / height;
     root.style.maxWidth = `min(640px, ${(640 * width) / height}px)`;
+    root.ariaLabel = `picture to paint a hole on, ${width} x ${height} pixels`;
   };
-  const showPicture = () => (shape(), swap(picture, model.get("picture")));
+  const showPicture = () => {
+    shape();
+    [strokes, stroke, last, tap, cursor] = [[], null, null, null, null];
+    [detail, detailHole].forEach((part) => (part.hidden = true));
+    look(1, 0, 0);
+    return swap(picture, model.get("picture"));
+  };
   const showHole = () => swap(hole, model.get("hole"));
+  const showDetail = ([left, top, right, bottom], parts) => {
+    const [width, height] = size();
+    const sides = { left: left / width, top: top / height, width: (right - left) / width, height: (bottom - top) / height };
+    const swaps = [detail, detailHole].map(async (part, i) => {
+      if (!parts[i].byteLength) return; // the picture is as it was
+      await swap(part, parts[i]);
+      for (const side in sides) part.style[side] = `${100 * sides[side]}%`;
+      part.hidden = view.zoom === 1;
+    });
+    return Promise.all(swaps);
+  };
   // What was drawn here is taken away when Python's answer to the stroke is on the screen: there is no flicker.
-  const painted = async (message) => {
-    if (!message.painted) return;
-    await showHole();
-    if (!points.length) fresh.getContext("2d").reset();
+  let answered = null;
+  const answer = async (message, parts) => {
+    if (message.received) told.textContent = "";
+    if (message.detail) answered = showDetail(message.detail, parts);
+    if (!("painted" in message)) return;
+    await Promise.all([showHole(), answered]);
+    strokes = strokes.filter((one) => one.id !== message.painted);
+    draw();
   };
 
-  let points = [];
-  let finger = null; // or pen, or mouse: the one that paints; another one's do not count
-  const scale = () => model.get("size")[1] / root.getBoundingClientRect().width; // pixels of the picture to one of the page
-  const place = (event) => {
-    const frame = root.getBoundingClientRect();
-    return [event.clientX - frame.left, event.clientY - frame.top];
+  // What is seen of them.
+  const look = (zoom, x, y) => {
+    view = { zoom, x: clamp(x, 1 - zoom, 0), y: clamp(y, 1 - zoom, 0) };
+    stage.style.transform = `translate(${100 * view.x}%, ${100 * view.y}%) scale(${zoom})`;
+    showAll.hidden = zoom === 1;
+    if (zoom === 1) [detail, detailHole].forEach((part) => (part.hidden = true));
+    draw();
+    showBrush();
+    clearTimeout(resting);
+    resting = setTimeout(() => {
+      const box = [0, 1].flatMap((end) => size().map((side, i) => ((end - corner()[i]) / zoom) * side));
+      const isCoarse = zoom > 1 && picture.naturalWidth < size()[0];
+      if (isCoarse || isDetailed) model.send({ view: isCoarse ? box : null, size: model.get("size") });
+      isDetailed = isCoarse;
+    }, REST);
   };
-  const isRectangle = () => model.get("rectangle");
+  const zoomBy = (factor, [x, y]) => {
+    const most = Math.max((SHARPEST * size()[0]) / root.getBoundingClientRect().width, 4);
+    const zoom = clamp(view.zoom * factor, 1, most);
+    look(zoom, x - ((x - view.x) * zoom) / view.zoom, y - ((y - view.y) * zoom) / view.zoom);
+  };
+  const showBrush = (isShown = !brush.hidden) => {
+    brush.hidden = !isShown || !cursor;
+    if (brush.hidden) return;
+    const [x, y] = shareOf(cursor);
+    const across = `${model.get("rectangle") ? 7 : Math.max(model.get("width") * scale(), 3)}px`;
+    Object.assign(brush.style, { left: `${100 * x}%`, top: `${100 * y}%`, width: across, height: across });
+  };
+
+  // Strokes.
   const draw = () => {
     const frame = root.getBoundingClientRect();
-    if (points.length === 1) Object.assign(fresh, { width: frame.width, height: frame.height });
+    const [wide, high] = [frame.width, frame.height].map((side) => Math.round(side * devicePixelRatio));
+    Object.assign(fresh, { width: wide, height: high }); // which clears it
     const pen = fresh.getContext("2d");
-    pen.clearRect(0, 0, fresh.width, fresh.height);
-    pen.strokeStyle = pen.fillStyle = model.get("erases") ? "rgba(255, 255, 255, 0.6)" : "rgba(235, 64, 120, 0.75)";
-    const [first, last] = [points[0], points[points.length - 1]];
-    if (isRectangle()) return pen.fillRect(...first, last[0] - first[0], last[1] - first[1]);
-    Object.assign(pen, { lineWidth: model.get("width") / scale(), lineCap: "round", lineJoin: "round" });
-    pen.beginPath();
-    pen.moveTo(...first);
-    points.forEach((point) => pen.lineTo(...point));
-    pen.stroke();
+    const by = scale() * devicePixelRatio;
+    pen.setTransform(by, 0, 0, by, view.x * wide, view.y * high);
+    for (const { points, rectangle, erases, width } of strokes) {
+      pen.strokeStyle = pen.fillStyle = erases ? "rgba(255, 255, 255, 0.6)" : "rgba(235, 64, 120, 0.75)";
+      const [first, end] = [points[0], points.at(-1)];
+      if (rectangle) {
+        pen.fillRect(...first, end[0] - first[0], end[1] - first[1]);
+        continue;
+      }
+      Object.assign(pen, { lineWidth: width, lineCap: "round", lineJoin: "round" });
+      pen.beginPath();
+      pen.moveTo(...first);
+      points.forEach((point) => pen.lineTo(...point));
+      pen.stroke();
+    }
   };
-  const follow = (event) => {
-    const [x, y] = place(event);
-    const across = model.get("width") / scale();
-    Object.assign(brush.style, { left: `${x}px`, top: `${y}px`, width: `${across}px`, height: `${across}px` });
-    brush.hidden = isRectangle();
+  const begin = (point) => {
+    const drawnWith = ["rectangle", "erases", "width", "size"].map((name) => [name, model.get(name)]);
+    stroke = { id: Math.random(), points: [point], ...Object.fromEntries(drawnWith) };
+    strokes.push(stroke);
+    draw();
   };
+  const drop = () => {
+    strokes = strokes.filter((one) => one !== stroke);
+    stroke = null;
+    told.textContent = "";
+    draw();
+  };
+  const finish = () => {
+    last = stroke.points.at(-1);
+    const points = stroke.points.map((point) => point.map((at) => Math.round(10 * at) / 10));
+    model.send({ ...stroke, points });
+    stroke = null;
+    told.textContent = "";
+  };
+  const all = () => look(1, 0, 0);
+
   root.addEventListener("pointerdown", (event) => {
-    if (finger !== null || event.button > 0) return;
+    if (event.pointerType === "touch" && touches.add(event.pointerId).size > 1) {
+      finger = null; // two fingers are the browser's, which scrolls and zooms the page
+      return stroke && drop();
+    }
+    if (finger !== null || event.button > 1) return;
     event.preventDefault();
+    root.focus({ preventScroll: true });
     finger = event.pointerId;
     root.setPointerCapture(finger);
-    points = [place(event)];
-    draw();
+    if (stroke) finish(); // one of the keys
+    if (event.button === 1 || isSpaceDown) {
+      pan = { view, from: share(event) };
+      return;
+    }
+    const isNear = tap && Math.hypot(event.clientX - tap.clientX, event.clientY - tap.clientY) < TAP.px;
+    if (isNear && view.zoom > 1 && event.timeStamp - tap.timeStamp < TAP.ms) {
+      model.send({ change: "undo" }); // of the first click's dot
+      tap = null;
+      return all();
+    }
+    tap = event;
+    cursor = place(event);
+    const isStraight = event.shiftKey && last && !model.get("rectangle");
+    begin(isStraight ? last : cursor);
+    if (isStraight) stroke.points.push(cursor), draw();
+    stroke.bend = 0; // the point from which Shift draws straight
   });
   root.addEventListener("pointermove", (event) => {
-    follow(event);
-    if (event.pointerId !== finger) return;
-    points.push(...(event.getCoalescedEvents?.() ?? []).map(place), place(event));
+    if (stroke && finger === null) return; // one of the keys
+    if (pan && event.pointerId === finger) {
+      const [x, y] = share(event).map((at, i) => at - pan.from[i]);
+      look(view.zoom, pan.view.x + x, pan.view.y + y);
+    }
+    cursor = place(event);
+    showBrush(!model.get("rectangle"));
+    if (event.pointerId !== finger || !stroke) return;
+    if (tap && Math.hypot(event.clientX - tap.clientX, event.clientY - tap.clientY) > TAP.px) tap = null;
+    if (event.shiftKey) stroke.points.length = stroke.bend + 1;
+    else stroke.points.push(...(event.getCoalescedEvents?.() ?? []).map(place));
+    stroke.points.push(cursor);
+    if (!event.shiftKey) stroke.bend = stroke.points.length - 1;
     draw();
   });
-  root.addEventListener("pointerup", (event) => {
+  const up = (event) => {
+    touches.delete(event.pointerId);
     if (event.pointerId !== finger) return;
-    const inPicture = points.map((point) => point.map((at) => Math.round(10 * at * scale()) / 10));
-    [points, finger] = [[], null];
-    const drawnWith = ["rectangle", "erases", "width", "size"].map((name) => [name, model.get(name)]);
-    model.send({ points: inPicture, ...Object.fromEntries(drawnWith) });
-  });
-  root.addEventListener("pointercancel", (event) => {
-    if (event.pointerId !== finger) return;
-    [points, finger] = [[], null];
-    fresh.getContext("2d").reset();
-  });
-  root.addEventListener("pointerleave", () => (brush.hidden = true));
+    [finger, pan] = [null, null];
+    if (stroke) event.type === "pointerup" ? finish() : drop();
+  };
+  root.addEventListener("pointerup", up);
+  root.addEventListener("pointercancel", up);
+  root.addEventListener("pointerleave", () => showBrush(false));
+  root.addEventListener("wheel", (event) => {
+    if (view.zoom === 1 && event.deltaY > 0) return; // the page's
+    event.preventDefault();
+    zoomBy(2 ** (-event.deltaY * (event.deltaMode ? 0.05 : 0.002)), share(event));
+    cursor = place(event);
+    showBrush();
+  }, { passive: false });
+  showAll.addEventListener("click", () => (all(), root.focus()));
 
-  const changes = { "change:picture": showPicture, "change:hole": showHole, "change:size": shape, "msg:custom": painted };
+  // Keys, where the focus or the pointer is here. Those that are used reach nobody else, and all others do: JupyterLab has
+  // shortcuts of its own, so this listens before it.
+  const panel = () => el.closest(".refine-mask-painter") ?? el;
+  const isHere = (event) => {
+    const target = event.composedPath()[0];
+    if (target.closest?.(TYPED)) return false;
+    return panel().contains(target) || root.matches(":hover");
+  };
+  const widen = (sign) => {
+    const width = model.get("width");
+    model.set("width", Math.max(width + sign * Math.max(Math.round(0.15 * width), 1), 1));
+    model.save_changes();
+  };
+  const move = (x, y, isFar) => {
+    const step = ((isFar ? 0.1 : 0.01) * Math.max(...size())) / view.zoom;
+    cursor = [x, y].map((by, i) => clamp(cursor[i] + by * Math.max(step, 1), 0, size()[i] - 1));
+    const [left, top] = shareOf(cursor).map((at, i) => corner()[i] - (at - clamp(at, 0.05, 0.95)));
+    look(view.zoom, left, top); // the cursor stays in sight
+    if (stroke) stroke.points.push(cursor), draw();
+  };
+  const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  const pressed = (event) => {
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const isCommand = (event.ctrlKey || event.metaKey) && !event.getModifierState("AltGraph");
+    const hasFocus = document.activeElement === root;
+    if (isCommand && key === "z") return () => model.send({ change: event.shiftKey ? "redo" : "undo" });
+    if (isCommand && key === "y") return () => model.send({ change: "redo" });
+    if (isCommand || (event.altKey && !event.getModifierState("AltGraph"))) return null;
+    if (key === "[" || key === "]") return () => widen(key === "]" ? 1 : -1);
+    if (key === "0") return all;
+    if ("+=-".includes(key)) return () => zoomBy(key === "-" ? 0.8 : 1.25, cursor ? shareOf(cursor) : [0.5, 0.5]);
+    if (key === " " && (hasFocus || !event.target.closest?.(CONTROL))) return () => hold(true);
+    if (key === "Escape" && stroke) return drop;
+    if (!hasFocus || (key !== "Enter" && !(key in ARROWS))) return null;
+    return () => {
+      cursor ??= middle();
+      showBrush(true);
+      if (key in ARROWS) return move(...ARROWS[key], event.shiftKey);
+      if (event.repeat || finger !== null) return;
+      if (stroke) return finish();
+      begin(cursor);
+      told.textContent = "The stroke has begun: arrows draw it, Enter ends it, Escape drops it.";
+    };
+  };
+  const hold = (isDown) => {
+    isSpaceDown = isDown;
+    root.classList.toggle("refine-pans", isDown);
+  };
+  const onKey = (event) => {
+    if (event.type === "keyup") return event.key === " " && isSpaceDown && (event.preventDefault(), hold(false));
+    if (!isHere(event)) return;
+    const isPaste = (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "v"; // the browser's event follows
+    const act = isPaste ? () => {} : pressed(event);
+    if (!act) return;
+    event.stopImmediatePropagation();
+    if (!isPaste) event.preventDefault();
+    act();
+  };
+  const onPaste = (event) => {
+    if (!isHere(event) || !event.clipboardData.files.length) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    take("dropped", event.clipboardData.files);
+  };
+  root.addEventListener("focus", () => {
+    if (root.matches(":focus-visible")) cursor ??= middle(), showBrush(true);
+  });
+  root.addEventListener("blur", () => {
+    if (stroke && finger === null) finish();
+    hold(false), showBrush(false);
+  });
+
+  // A file that is dropped beside what takes it must not replace the page.
+  const onDrop = (event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    const isOver = panel().contains(event.target);
+    const label = isOver && event.target.closest("label[data-kind]");
+    root.classList.toggle("refine-over", isOver && !label && event.type === "dragover");
+    for (const one of files.children) one.classList.toggle("refine-over", one === label && event.type === "dragover");
+    if (event.type === "dragleave" || (event.defaultPrevented && !isOver)) return;
+    event.preventDefault();
+    event.dataTransfer.dropEffect = isOver ? "copy" : "none";
+    if (isOver && event.type === "drop") take(label ? label.dataset.kind : "dropped", event.dataTransfer.files);
+  };
+  const onBlur = (event) => event.target === window && hold(false);
+  const before = { keydown: onKey, keyup: onKey, paste: onPaste, blur: onBlur }; // any other's listeners
+  const after = { dragover: onDrop, dragleave: onDrop, drop: onDrop };
+  for (const name in before) window.addEventListener(name, before[name], true);
+  for (const name in after) window.addEventListener(name, after[name]);
+
+  const named = new MutationObserver(() => describe(panel(), root));
+  const sized = new ResizeObserver(() => {
+    named.observe(panel(), { subtree: true, childList: true, attributeFilter: ["class"] }); // now it has a panel around it
+    describe(panel(), root);
+    draw();
+  });
+  sized.observe(root);
+  const changes = { "change:picture": showPicture, "change:hole": showHole, "change:size": shape, "msg:custom": answer };
+  changes["change:width"] = changes["change:rectangle"] = () => showBrush();
   for (const event in changes) model.on(event, changes[event]);
   showPicture(), showHole();
   return () => {
     for (const event in changes) model.off(event, changes[event]);
-    [picture, hole].forEach((shown) => URL.revokeObjectURL(shown.src));
+    for (const name in before) window.removeEventListener(name, before[name], true);
+    for (const name in after) window.removeEventListener(name, after[name]);
+    named.disconnect(), sized.disconnect(), clearTimeout(resting), (turn = -1);
+    [picture, hole, detail, detailHole].forEach((shown) => URL.revokeObjectURL(shown.src));
   };
+}
+
+// What ipywidgets leaves out for those who do not see its controls: names of sliders, states of buttons, news.
+function describe(panel, root) {
+  const keys = panel.querySelector(".refine-keys p");
+  if (keys) root.setAttribute("aria-describedby", (keys.id ||= `refine-keys-${Math.random().toString(36).slice(2)}`));
+  for (const slider of panel.querySelectorAll(".widget-slider")) {
+    const name = slider.querySelector(".widget-label").textContent;
+    slider.querySelector(".noUi-handle")?.setAttribute("aria-label", name);
+    const readout = { role: "textbox", "aria-label": `${name}, typed` };
+    for (const key in readout) slider.querySelector(".widget-readout").setAttribute(key, readout[key]);
+  }
+  for (const button of panel.querySelectorAll(".widget-toggle-button")) {
+    button.ariaPressed = button.classList.contains("mod-active");
+  }
+  panel.querySelector(".refine-problem")?.setAttribute("role", "status");
 }
 
 // Shows a PNG in the place of another when it is decoded, as in viewer.js: a widget's script is one file.
@@ -117,39 +373,34 @@ async function swap(picture, bytes) {
   URL.revokeObjectURL(picture.src === next.src ? old : next.src);
 }
 
-function fileButton(model, kind, told) {
-  const label = document.createElement("label");
-  const input = document.createElement("input");
-  Object.assign(input, { type: "file", accept: "image/*" });
+function fileButton(parent, kind, take) {
+  const label = add(parent, "label", "", { textContent: `Open a ${kind} ...` });
+  label.dataset.kind = kind;
+  const input = add(label, "input", "", { type: "file", accept: "image/*,.avif,.heic,.heif,.npy" });
   input.dataset.kind = kind;
-  label.append(kind === "photo" ? "Open a photo ..." : "Open a mask ...", input);
-  input.addEventListener("change", async () => {
-    const [file] = input.files;
+  input.addEventListener("change", () => {
+    take(kind, input.files);
     input.value = "";
-    if (!file) return;
-    try {
-      await send(model, kind, file, (words) => (told.textContent = words));
-    } catch (error) {
-      told.textContent = `${file.name} could not be read: ${error.message}`;
-    }
   });
-  return label;
 }
 
-async function send(model, kind, file, tell) {
+async function send(model, kind, file, tell, goesOn) {
   const [size, most] = [file.size, model.get("largest_file")].map((bytes) => `${(bytes / 2 ** 20).toFixed(0)} MB`);
   if (file.size > model.get("largest_file")) {
-    tell(`${file.name} has ${size}; at most ${most} can be sent. Give its path instead.`);
-    return;
+    return tell(`${file.name} has ${size}; at most ${most} can be sent. Give its path instead.`);
   }
   const parts = Math.max(Math.ceil(file.size / PART), 1);
-  for (let part = 0; part < parts; part++) {
-    tell(`sending ${file.name}: ${Math.round((100 * part) / parts)} %`);
-    const bytes = await file.slice(part * PART, (part + 1) * PART).arrayBuffer();
-    model.send({ file: file.name, kind, part, parts }, undefined, [bytes]);
-    await new Promise((done) => setTimeout(done, 20));
+  try {
+    for (let part = 0; part < parts && goesOn(); part++) {
+      const bytes = await file.slice(part * PART, (part + 1) * PART).arrayBuffer();
+      const isLast = part + 1 === parts;
+      tell(isLast ? `reading ${file.name}` : `sending ${file.name}: ${Math.round((100 * part) / parts)} %`);
+      model.send({ file: file.name, kind, part, parts }, undefined, [bytes]);
+      await new Promise((done) => setTimeout(done, 20));
+    }
+  } catch (error) {
+    tell(`${file.name} could not be read: ${error.message}`);
   }
-  tell("");
 }
 
 export default { render };

@@ -4,6 +4,7 @@ A run computes in a thread of its own, so that the page answers, and looks at an
 """
 
 import atexit
+import dis
 import json
 import threading
 import time
@@ -55,7 +56,7 @@ class Run:
             when the run is over. It is None before the first.
         error: mean absolute difference in the hole between the last picture and what the image holds there, in [0, 1].
         message: a sentence on why nothing was refined, where the run was stopped, or what went wrong.
-        details: the traceback of a run that failed.
+        details: the traceback of a run that failed for a reason that the library does not foresee.
         result: the ``Result`` of a run that has one, until the next run starts.
     """
 
@@ -294,5 +295,15 @@ def measure_pace(image: Tensor, model: SplitNetwork) -> float:
 
 
 def told(error: Exception) -> tuple[str, str]:
-    """Returns what an error that was caught says, in a line that names its kind, and its traceback."""
+    """Returns what an error that was caught says, and its traceback.
+
+    What this library raises itself is a sentence for people, which stands alone: without its kind and without a traceback.
+    """
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    frame, is_worded = trace and trace.tb_frame, str(error) and not isinstance(error, AssertionError)
+    if trace and frame and is_worded and frame.f_globals.get("__name__", "").startswith("refine_lib."):
+        if frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]:  # the word raise, and no int("x")
+            return str(error), ""
     return f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error))
