@@ -115,7 +115,11 @@ class Display:
 
 def _losses_in_words(run):
     """What the chart of the losses shows, for those who do not see it."""
-    fell = [f"level {level}: {losses[0]:.4f} to {losses[-1]:.4f}" for level, losses in enumerate(run.losses, 2) if losses] if run else []
+    fell = (
+        [f"level {level}: {losses[0]:.4f} to {losses[-1]:.4f}" for level, losses in enumerate(run.losses, 2) if losses]
+        if run
+        else []
+    )
     return f"the loss of run {run.number}, {'; '.join(fell)}" if fell else "the loss of every iteration, when there is a run"
 
 
