@@ -9,14 +9,28 @@ from functools import partial
 from typing import Any
 
 import ipywidgets
-from ipywidgets import HTML, Button, Checkbox, Dropdown, FloatLogSlider, FloatProgress, HBox, IntSlider, VBox, Widget
+from ipywidgets import (
+    HTML,
+    Button,
+    Checkbox,
+    Dropdown,
+    FloatLogSlider,
+    FloatProgress,
+    FloatText,
+    HBox,
+    IntSlider,
+    IntText,
+    VBox,
+    Widget,
+)
 
 from refine_lib.checks import LOSSES, SMALLEST_SIDE, check_smallest_scale
-from refine_lib.optimizers import OPTIMIZERS
+from refine_lib.optimizers import OPTIMIZERS, PRESETS
 from refine_lib.pyramid import number_of_levels
 from refine_lib.refine import check_settings
 from refine_lib.widgets.viewer import Viewer
 
+OWN = "own settings"  # what no preset is
 ROW = {"flex_flow": "row wrap", "align_items": "center"}  # the layout of controls beside each other
 NAMED = dict(style={"description_width": "110px"}, layout={"width": "380px"})
 LABELS = {  # of choices, beside their names
@@ -55,7 +69,9 @@ def setting(
     if issubclass(widget, Dropdown):
         options = {"options": [default]} | options
     else:
-        options["continuous_update"] = False  # a slider tells its value when it is let go, not on its way
+        # A slider tells its value when it is let go, not on its way. Its number is in a box of its own: the one that comes with
+        # it would change what is typed to what the slider reaches, without a word.
+        options |= {"continuous_update": False, "readout": False}
     make = partial(widget, value=default, description=description, tooltip=tooltip, **options, **NAMED)
     column = description.split(",")[0]
     return field(default=default, metadata=dict(make=make, column=column, digits=digits, only_with=only_with, choices=choices))
@@ -77,7 +93,7 @@ class Settings:
 
     # fmt: off
     lr: float = setting(0.002, FloatLogSlider, "learning rate", "how far a step of Adam goes", ".2g", [("optimizer", WITH_LR)],
-                    base=10, min=-4, max=-1, step=0.01, readout_format=".2g")
+                    base=10, min=-4, max=-1, step=0.01)
     n_iters: int = setting(15, IntSlider, "iterations", "updates of the featuremap at each level", min=0, max=100)
     erosion: int = setting(15, IntSlider, "erosion, px", "by which the hole shrinks before the loss looks at it", min=0, max=63)
     smallest_scale: float = setting(512, Dropdown, "smallest scale", "the size the network was trained at", "g", choices=scales)
@@ -125,6 +141,16 @@ class Controls:
         self.are_filled = False
         self.settings: dict[str, Any] = {row.name: row.metadata["make"]() for row in fields(Settings)}
         vars(self).update(self.settings)
+        boxes = {name: FloatText if isinstance(w, FloatLogSlider) else IntText for name, w in self.settings.items()}
+        self.boxes = {
+            name: kind(tooltip=f"{self.settings[name].description}, as a number", layout={"width": "80px"})
+            for name, kind in boxes.items()
+            if not isinstance(self.settings[name], Dropdown)
+        }
+        names = {f"{name}: {text['n_iters']} iterations, {LABELS[text['optimizer']]}": name for name, text in PRESETS.items()}
+        self.preset: Any = Dropdown(
+            options={OWN: OWN} | names, description="preset", tooltip="settings that go together", **NAMED
+        )
         as_drawn = {"align_self": "flex-start", "max_width": "100%"}  # not as wide as there is room
         self.holes, self.seen = ipywidgets.Image(format="png", layout=as_drawn), HTML()
 
@@ -143,7 +169,9 @@ class Controls:
         self.curves = ipywidgets.Image(format="png", layout=as_drawn)
 
         self.table = HTML()
-        self.show_error = Checkbox(show_error, description="show the error: the input holds the truth", indent=False)
+        self.show_error = Checkbox(
+            show_error, description="show the error against the input, which holds the truth", indent=False
+        )
         saving = dict(icon="download", disabled=True, layout={"width": "170px"})
         self.save_settings = Button(description="Settings (JSON)", **saving)
         self.save_picture = Button(description="Picture (PNG)", **saving)
@@ -168,9 +196,14 @@ class Controls:
                 widget.value = value
 
     def follow(self, settings: Settings) -> None:
-        """Lets only those settings be changed that count."""
+        """Lets only those settings be changed that count, and shows their numbers and which preset they are."""
+        values = asdict(settings)
         for row in fields(settings):
             self.settings[row.name].disabled = not settings.counts(row)
+        with quietly(self):
+            for name, box in self.boxes.items():
+                box.value, box.disabled = values[name], self.settings[name].disabled
+            self.preset.value = next((name for name, preset in PRESETS.items() if preset.items() <= values.items()), OWN)
 
     def choose(self, dropdown: Dropdown, options, value) -> None:
         """Gives a list its options and its value, without an answer: between the two it has a value that nobody chose."""
@@ -179,7 +212,8 @@ class Controls:
 
     def rows(self) -> list[Widget]:
         """Returns the controls from top to bottom."""
-        settings, holes = VBox([*self.settings.values()]), VBox([self.holes, self.seen])
+        beside = {name: HBox([w, self.boxes[name]]) if name in self.boxes else w for name, w in self.settings.items()}
+        settings, holes = VBox([self.preset, *beside.values()]), VBox([self.holes, self.seen])
         return [
             HBox([settings, holes], layout={**ROW, "align_items": "flex-start"}),
             HBox([self.run, self.stop, self.reset, self.estimate], layout=ROW),

@@ -34,10 +34,16 @@ def cut(pixels: np.ndarray, box: Sequence[float], size: tuple[int, ...]) -> byte
 
     A picture of a smaller level is enlarged as the method enlarges it, bilinearly.
     """
-    picture = Image.fromarray(pixels)
-    left, top, width, height = box
-    corners = (left * picture.width, top * picture.height, (left + width) * picture.width, (top + height) * picture.height)
-    return png_of(picture.resize((size[0], size[1]), Image.Resampling.BILINEAR, box=corners))
+    spans, parts = [], []
+    for share, length, pixel_count, shown in zip(box[:2], box[2:], pixels.shape[1::-1], size, strict=True):
+        start, stop = share * pixel_count, (share + length) * pixel_count
+        beside = int((stop - start) / shown) + 2  # what the filter sees
+        first = max(int(start) - beside, 0)
+        spans.append((start - first, stop - first))
+        parts.append(slice(first, int(stop) + beside + 1))
+    (left, right), (top, bottom) = spans
+    picture = Image.fromarray(np.ascontiguousarray(pixels[parts[1], parts[0]]))  # Pillow copies: no more than is shown
+    return png_of(picture.resize((size[0], size[1]), Image.Resampling.BILINEAR, box=(left, top, right, bottom)))
 
 
 def holes(pyramid: Pyramid, erosion: int, height: int = 130) -> tuple[bytes, list[float]]:

@@ -3,22 +3,23 @@
 import os
 import threading
 import time
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 from IPython.core.getipython import get_ipython
-from ipywidgets import Widget
 from torch import Tensor
 
 from refine_lib.checks import check_image_and_mask
 from refine_lib.fast.process import release_idle_threads
 from refine_lib.networks.probe import check_model
 from refine_lib.networks.split import SplitNetwork
+from refine_lib.optimizers import PRESETS
 from refine_lib.photos.pixels import save_photo, to_image
 from refine_lib.widgets import draw
 from refine_lib.widgets.controls import Controls, Settings
 from refine_lib.widgets.display import Display
 from refine_lib.widgets.panel import Panel
-from refine_lib.widgets.runs import N_PICTURES, Run, Runner
+from refine_lib.widgets.runner import Runner
+from refine_lib.widgets.runs import N_PICTURES, Run
 
 DRAWING = 0.2  # share of a run's time that drawing may take
 
@@ -56,6 +57,8 @@ class Tuner(Panel):
             shell.events.register("post_run_cell", _after_cell)
 
     def __repr__(self):
+        if self.is_closed:
+            return "Tuner(closed)"
         height, width = self._display.size
         usual = [row.default for row in fields(Settings) if isinstance(row.default, str)]
         chosen = [f"{name}={value!r}" for name, value in asdict(self.settings).items() if value not in usual]
@@ -64,11 +67,13 @@ class Tuner(Panel):
 
     @property
     def settings(self) -> Settings:
+        self._check_open()
         return self.controls.read()
 
     @settings.setter
     def settings(self, settings: Settings) -> None:
         settings.check()
+        self._check_open()
         with self._lock:
             self.controls.put(settings, self._display.size)
             self._display.settings()
@@ -78,16 +83,33 @@ class Tuner(Panel):
         return self._runner.runs
 
     def set_picture(self, image: Tensor, mask: Tensor) -> None:
-        """Begins anew with another picture, or another hole: arguments as above. A run that is going on is stopped."""
-        check_image_and_mask(image, mask)
-        check_model(self._model, image.dtype, default=image.device)
+        """Begins anew with another picture; with another hole of the same picture its runs stay. Arguments as above.
+
+        A run that is going on is stopped.
+        """
         with self._lock:
-            self._begin(image, mask, self.settings, after=self._runner)
+            self._take(image, mask)
+
+    def fill(self, image: Tensor, mask: Tensor, holds_truth: bool | None = None) -> Run:
+        """As ``set_picture``, and a run with the present settings begins at once; it is returned.
+
+        Args:
+            image, mask: as above.
+            holds_truth: whether another picture holds in the hole what should be there, so that the error means something.
+                Where it does not, no error is offered. None leaves that as it is.
+        """
+        with self._lock:
+            self._check_open()
+            if holds_truth is not None and not self._runner.shows(image):
+                self.controls.show_error.value = holds_truth
+                self.controls.show_error.layout.display = None if holds_truth else "none"
+            self._take(image, mask, runs=True)
+            return self.run()
 
     def run(self) -> Run:
         """Starts a run with the present settings and returns it at once. A run that is going on is stopped."""
         with self._lock:
-            self.controls.message.value = ""
+            self._check_open()
             run = self._runner.start(self.settings)
             self._display.runs()
             return run
@@ -101,13 +123,13 @@ class Tuner(Panel):
         return self._runner.wait(timeout)
 
     def close(self) -> None:
-        """Stops what is computed, takes the panel off the page and lets go of its pictures."""
-        if getattr(self, "_runner", None) is not None:  # ipywidgets closes what was not even made whole
-            self._runner.stop()
-            for widget in (*vars(self.controls).values(), *self.children):
-                if isinstance(widget, Widget):
-                    widget.unobserve_all()
-                    widget.close()
+        """Stops what is computed, takes the panel off the page and lets go of its pictures and its network.
+
+        Settings and outcome of its runs stay, and can be saved.
+        """
+        if "_display" in vars(self):  # ipywidgets closes what was not even made whole, and closes twice
+            self._runner.close()
+            del self._display, self._model
         super().close()
 
     def save_settings(self, path: str | os.PathLike, run: Run | None = None) -> None:
@@ -132,24 +154,39 @@ class Tuner(Panel):
         assert pixels is not None
         save_photo(to_image(pixels), path)
 
-    def _begin(self, image, mask, settings, after=None):
+    def _check_open(self):
+        if self.is_closed:
+            raise ValueError("this panel was closed, by hand or by the same cell, run again; expected one that is open")
+
+    def _take(self, image, mask, runs=False):
+        self._check_open()
+        check_image_and_mask(image, mask)
+        check_model(self._model, image.dtype, default=image.device)
+        self._begin(image, mask, self.settings, self._runner, runs)
+
+    def _begin(self, image, mask, settings, after=None, runs=False):
         self._drawn, self._drawn_at, self._drawing = None, 0.0, 0.0
-        self._runner = Runner(image.detach(), mask.detach(), self._model, lambda: self._shown(self._follow), after)
+        follow = lambda: self._shown(self._follow)  # noqa: E731
+        self._runner = Runner(image.detach(), mask.detach(), self._model, follow, after, not runs, settings)
         self._display = Display(self.controls, self._runner)
         self.settings = settings
-        self._display.runs()
+        if not runs:  # a run that begins now shows all that
+            self._display.runs()
 
     def _run_to_save(self, run, with_picture=False):
-        over = [run for run in self.runs if run.is_over and not (with_picture and run.pixels is None)]
+        over = sorted((run for run in self.runs if run.is_over), key=lambda run: (with_picture and run.has_picture, run.number))
         run = run or (over[-1] if over else None)
         if run is None or not run.is_over:
             raise ValueError("there is no run to save yet; expected one that is over")
-        if with_picture and run.pixels is None:
-            raise ValueError(f"run {run.number} has no picture: it made none, or {N_PICTURES} runs came after it")
+        if with_picture and not run.has_picture:
+            why = "the panel was closed" if self.is_closed else f"it made none, or {N_PICTURES} runs came after it"
+            raise ValueError(f"run {run.number} has no picture: {why}")
         return run
 
     def _connect_all(self, c):
         self._connect(dict.fromkeys(c.settings.values(), lambda: self._display.settings()))
+        self._connect({box: lambda name=name, box=box: self._set(**{name: box.value}) for name, box in c.boxes.items()})
+        self._connect({c.preset: lambda: self._set(**PRESETS.get(c.preset.value, {}))})
         self._connect(
             {
                 c.before: lambda: self._display.before(),
@@ -163,7 +200,7 @@ class Tuner(Panel):
             }
         )
         c.stop.on_click(lambda _: self.stop())  # before it waits for what is drawn just now
-        self._connect({c.stop: self._tell_that_it_stops})
+        self._connect({c.stop: lambda: self._display.runs()})
 
     def _chosen(self):
         return next((run for run in self.runs if run.number == self.controls.chosen.value), None)
@@ -172,14 +209,19 @@ class Tuner(Panel):
         run = self._run_to_save(self._chosen(), with_picture)
         self.controls.viewer.save(f"run_{run.number}.{ending}", content(run))
 
-    def _tell_that_it_stops(self):
-        if self.runs and not self.runs[-1].is_over:
-            self.controls.status.value = "stopping after this iteration"
+    def _set(self, **changed):
+        """Takes settings of the page; where they are not in range, its boxes go back to what counts."""
+        try:
+            self.settings = replace(self.settings, **changed)
+        finally:
+            self.controls.follow(self.settings)
 
     def _follow(self):
         """Shows how far a run is. It is called in the run's thread after every iteration, and does not draw all of them."""
+        if self.is_closed:
+            return
         runner, run, now = self._runner, self._runner.latest, time.perf_counter()
-        what = (runner, runner.pace is None, runner.plain is None, runner.message, run and (run.number, run.state, run.level))
+        what = (runner, runner.pace is None, runner.has_plain, runner.message, run and (run.number, run.state, run.level))
         if what != self._drawn or now - self._drawn_at > self._drawing / DRAWING:
             self._display.runs()
             self._drawn, self._drawn_at = what, time.perf_counter()

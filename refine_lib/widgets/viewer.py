@@ -8,8 +8,12 @@ import traitlets
 
 from refine_lib.widgets.draw import cut, to_png
 
-HERE = Path(__file__).parent
 LONGEST_PX = 512  # no picture is shown with a longer side, so none is sent
+
+
+def text_of(name: str) -> str:
+    """The text of a file beside this one. A widget that has its path in place of its text is never freed."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 class Viewer(anywidget.AnyWidget):
@@ -21,8 +25,8 @@ class Viewer(anywidget.AnyWidget):
         lock: a ``threading.RLock``, held by whoever calls a method.
     """
 
-    _esm = HERE / "viewer.js"
-    _css = HERE / "widgets.css"
+    _esm = text_of("viewer.js")
+    _css = text_of("widgets.css")
     before = traitlets.Bytes().tag(sync=True)
     after = traitlets.Bytes().tag(sync=True)
     before_zoom = traitlets.Bytes().tag(sync=True)
