@@ -1,5 +1,6 @@
 """The panel and the painter without a page: every control by its value and its click, runs that stop, raise and overlap."""
 
+import base64
 import gc
 import inspect
 import io
@@ -13,6 +14,7 @@ import weakref
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 
+import nbformat
 import numpy as np
 import psutil
 import pytest
@@ -20,6 +22,7 @@ import torch
 from conftest import picture
 from ipywidgets import IntSlider, Widget
 from matplotlib import pyplot as plt
+from nbconvert import HTMLExporter
 from PIL import Image
 
 from refine_lib import build_pyramid, erode, multiscale_inpaint, random_scenes, stroke_masks
@@ -510,6 +513,24 @@ class TestTuner:
             assert tuner.controls.show_error.value == holds_truth
             assert tuner.controls.show_error.layout.display == (None if holds_truth else "none")
             assert tuner.wait(60) and ("error" in tuner.controls.table.value) == holds_truth
+
+    @pytest.mark.parametrize("is_noise", [False, True])
+    def test_a_notebook_keeps_a_small_still_picture(self, tuner, scene, is_noise):
+        image = torch.rand(1, 3, 512, 512) if is_noise else random_scenes(512, seed=1)
+        tuner.set_picture(image, stroke_masks(512, seed=1))
+        bundle = tuner._repr_mimebundle_()
+        assert {"text/plain", "image/jpeg", "application/vnd.jupyter.widget-view+json"} == set(bundle)
+        assert len(json.dumps(bundle)) < 100_000
+        shown = Image.open(io.BytesIO(base64.b64decode(bundle["image/jpeg"]))).convert("RGB")
+        small = Image.fromarray(tuner._display.latest()).resize((shown.width, shown.width))
+        difference = np.asarray(shown, dtype=float)[: shown.width] - np.asarray(small)
+        assert np.abs(difference).mean() < (40 if is_noise else 4) and tuner.wait(60)
+
+    def test_an_exported_notebook_shows_it_in_place_of_an_error(self, tuner):
+        output = nbformat.v4.new_output("display_data", data=tuner._repr_mimebundle_())
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("tuner", outputs=[output])])
+        page = HTMLExporter().from_notebook_node(notebook)[0]
+        assert 'src="data:image/jpeg;base64,' in page and tuner.model_id not in page
 
     def test_the_pictures_sent_are_as_large_as_they_are_shown(self, tuner):
         tuner.set_picture(random_scenes(1024, seed=1), stroke_masks(1024, seed=1))

@@ -4,6 +4,8 @@ import functools
 import html
 from collections.abc import Sequence
 
+import numpy as np
+
 from refine_lib.plots.pictures import with_hole, zoom_on_hole
 from refine_lib.pyramid import build_pyramid
 from refine_lib.widgets import draw
@@ -82,6 +84,11 @@ class Display:
         """Shows the picture of a run, if there is one, to the right of the line."""
         if run is not None and run.has_picture:
             self.controls.viewer.show(self.size, after=(f"run {run.number}{'' if run.is_over else ', so far'}", run.pixels))
+
+    def latest(self) -> np.ndarray:
+        """The picture of the latest run, or of the plain pass, or the input."""
+        run = self.run.pixels if self.run is not None else None
+        return run if run is not None else self.runner.plain if self.runner.has_plain else self._input
 
     def before(self) -> None:
         """Shows what was chosen to compare with to the left of the line."""

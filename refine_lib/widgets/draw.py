@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from refine_lib.masks import erode
 from refine_lib.photos.pixels import to_pixels
@@ -17,6 +17,7 @@ from refine_lib.plots.style import RC, dress
 from refine_lib.pyramid import Pyramid, whole_hole
 
 GAP_PX = 8
+MOST_STILL_BYTES = 60_000  # of a picture that a notebook keeps
 NOW, GHOST = "#0072b2", "#b0b0b0"
 SEEN_COLOR = np.array([255, 212, 0], dtype=np.uint8)  # of what the loss looks at
 
@@ -108,6 +109,21 @@ def figure_png(figure: Figure) -> bytes:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return to_png(np.asarray(canvas.buffer_rgba())[..., :3])
+
+
+def still(pixels: np.ndarray, words: str) -> bytes:
+    """Returns pixels (H, W, 3) of uint8 as a small JPEG with a line of words under it: at most ``MOST_STILL_BYTES``."""
+    for side, quality in ((512, 85), (512, 60), (384, 40), (256, 20)):
+        picture = Image.fromarray(pixels)
+        picture.thumbnail((side, side), Image.Resampling.BOX)
+        page = Image.new("RGB", (max(picture.width, 330), picture.height + 20), "white")
+        page.paste(picture)
+        ImageDraw.Draw(page).text((4, picture.height + 4), words, fill="black")
+        file = io.BytesIO()
+        page.save(file, "JPEG", quality=quality)
+        if file.tell() <= MOST_STILL_BYTES:
+            break
+    return file.getvalue()
 
 
 def as_html(message: str, details: str = "") -> str:
