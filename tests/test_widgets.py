@@ -25,8 +25,9 @@ from matplotlib import pyplot as plt
 from nbconvert import HTMLExporter
 from PIL import Image
 
-from refine_lib import build_pyramid, erode, multiscale_inpaint, random_scenes, stroke_masks
+from refine_lib import build_pyramid, erode, load_network, multiscale_inpaint, random_scenes, stroke_masks
 from refine_lib.checks import LOSSES
+from refine_lib.masks import paste
 from refine_lib.metrics import hole_l1
 from refine_lib.networks.probe import device_of
 from refine_lib.optimizers import OPTIMIZERS, PRESETS
@@ -531,6 +532,52 @@ class TestTuner:
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("tuner", outputs=[output])])
         page = HTMLExporter().from_notebook_node(notebook)[0]
         assert 'src="data:image/jpeg;base64,' in page and tuner.model_id not in page
+
+    def test_it_counts_while_a_run_goes_on(self, tuner, monkeypatch):
+        monkeypatch.setattr("refine_lib.widgets.tuner.BEAT_SECONDS", 0.01)
+        seen = []
+        tuner.controls.viewer.observe(lambda change: seen.append(change.new), "alive")
+        tuner.settings = replace(tuner.settings, n_iters=10**6)
+        tuner.run()
+        wait_until(lambda: len(seen) > 5)
+        tuner.stop()
+        wait_until(lambda: tuner.controls.viewer.alive == 0)
+        assert seen[:3] == [1, 2, 3] and tuner.wait(60)
+
+    def test_another_network_or_a_picture_leads(self, tuner, scene, tiny_single, tmp_path):
+        image, mask = scene
+        controls, black = tuner.controls, Image.new("RGB", (32, 32))
+        assert {"mini-lama", "mini-conv"} <= {value for _, value in controls.lead.options}
+        black.save(tmp_path / "black.png")
+        level = build_pyramid(image, mask, 32)[0]
+        other = paste(load_network("mini-conv", "cpu")(level.image, level.mask), level.image, level.mask)
+        for choice, guide in (("mini-conv", other), ("a picture from a file", torch.zeros(1, 3, 32, 32))):
+            controls.lead.value = choice
+            if guide is not other:
+                controls.run.click()
+                assert "no picture was given" in controls.message.value
+                controls.lead_path.value = str(tmp_path / "black.png")
+            controls.run.click()
+            assert tuner.wait(60) and not controls.message.value
+            expected = multiscale_inpaint(image, mask, tiny_single, progress=False, guide=guide, **FAST)
+            assert tuner.runs[-1].losses == expected.losses and torch.equal(tuner.runs[-1].result.image, expected.image)
+        assert "<td>mini-conv</td>" in controls.table.value and "<td>a picture</td>" in controls.table.value
+        controls.lead_path.value = "nowhere.png"
+        assert "nowhere.png" in controls.message.value
+        with pytest.raises(ValueError, match="expected the same proportions"):
+            tuner.guide = Image.new("RGB", (64, 32))
+        tuner.set_picture(1 - image, mask)
+        assert tuner.guide is None and controls.lead.value == "" and tuner.wait(60)
+
+    def test_a_picture_leads_in_a_window(self, tuner):
+        image, mask = random_scenes(256, seed=1), torch.zeros(1, 1, 256, 256)
+        mask[..., 100:120, 100:130] = 1
+        tuner.set_picture(image, mask)
+        tuner.guide = Image.fromarray(to_pixels(image)).resize((128, 128))
+        run = tuner.run()
+        assert tuner.wait(60) and run.state == "finished" and run.led_by == "a picture" and run.sizes[-1] != (256, 256)
+        changed = (run.pixels != to_pixels(image)).any(-1)
+        assert changed.any() and not changed[mask[0, 0].numpy(force=True) == 0].any()
 
     def test_the_pictures_sent_are_as_large_as_they_are_shown(self, tuner):
         tuner.set_picture(random_scenes(1024, seed=1), stroke_masks(1024, seed=1))

@@ -14,12 +14,14 @@ from ipywidgets import (
     Button,
     Checkbox,
     Dropdown,
+    FileUpload,
     FloatLogSlider,
     FloatProgress,
     FloatText,
     HBox,
     IntSlider,
     IntText,
+    Text,
     VBox,
     Widget,
 )
@@ -28,6 +30,7 @@ from refine_lib.checks import LOSSES, SMALLEST_SIDE, check_smallest_scale
 from refine_lib.optimizers import OPTIMIZERS, PRESETS
 from refine_lib.pyramid import number_of_levels
 from refine_lib.refine import check_settings
+from refine_lib.widgets.leads import FILE, PLAIN
 from refine_lib.widgets.viewer import Viewer
 
 OWN = "own settings"  # what no preset is
@@ -137,7 +140,7 @@ class Settings:
 class Controls:
     """Every control by its name, those of the settings among them."""
 
-    def __init__(self, lock, show_error: bool):
+    def __init__(self, lock, show_error: bool, networks: Iterable[str] = ()):
         self.are_filled = False
         self.settings: dict[str, Any] = {row.name: row.metadata["make"]() for row in fields(Settings)}
         vars(self).update(self.settings)
@@ -151,6 +154,11 @@ class Controls:
         self.preset: Any = Dropdown(
             options={OWN: OWN} | names, description="preset", tooltip="settings that go together", **NAMED
         )
+        leads = [(PLAIN, ""), *((f"{name}'s small plain fill", name) for name in networks), (FILE, FILE)]
+        self.lead: Any = Dropdown(options=leads, description="led by", tooltip="what the smallest level begins with", **NAMED)
+        self.lead_path = Text(placeholder="the path of a picture, the hole filled", continuous_update=False)
+        self.lead_file = FileUpload(accept="image/*", description="or open it", layout={"width": "auto"})
+        self.lead_row = HBox([self.lead_path, self.lead_file], layout={**ROW, "display": "none"})
         as_drawn = {"align_self": "flex-start", "max_width": "100%"}  # not as wide as there is room
         self.holes, self.seen = ipywidgets.Image(format="png", layout=as_drawn), HTML()
 
@@ -213,7 +221,7 @@ class Controls:
     def rows(self) -> list[Widget]:
         """Returns the controls from top to bottom."""
         beside = {name: HBox([w, self.boxes[name]]) if name in self.boxes else w for name, w in self.settings.items()}
-        settings, holes = VBox([self.preset, *beside.values()]), VBox([self.holes, self.seen])
+        settings, holes = VBox([self.preset, *beside.values(), self.lead, self.lead_row]), VBox([self.holes, self.seen])
         return [
             HBox([settings, holes], layout={**ROW, "align_items": "flex-start"}),
             HBox([self.run, self.stop, self.reset, self.estimate], layout=ROW),

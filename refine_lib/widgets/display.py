@@ -10,6 +10,7 @@ from refine_lib.plots.pictures import with_hole, zoom_on_hole
 from refine_lib.pyramid import build_pyramid
 from refine_lib.widgets import draw
 from refine_lib.widgets.controls import Controls, Settings
+from refine_lib.widgets.leads import Lead
 from refine_lib.widgets.runner import Runner
 from refine_lib.widgets.runs import N_PICTURES, Run
 
@@ -23,6 +24,8 @@ class Display:
         controls: of the panel.
         runner: has the picture, of a batch the first is shown, and its runs.
     """
+
+    lead: Lead = None  # of the next run
 
     def __init__(self, controls: Controls, runner: Runner):
         self.controls, self.runner = controls, runner
@@ -88,7 +91,8 @@ class Display:
     def latest(self) -> np.ndarray:
         """The picture of the latest run, or of the plain pass, or the input."""
         run = self.run.pixels if self.run is not None else None
-        return run if run is not None else self.runner.plain if self.runner.has_plain else self._input
+        pixels = run if run is not None else self.runner.plain
+        return self._input if pixels is None else pixels
 
     def before(self) -> None:
         """Shows what was chosen to compare with to the left of the line."""
@@ -111,7 +115,7 @@ class Display:
     def estimate(self) -> None:
         """Shows about how long a run will take, on what part of the picture, and whether memory holds it."""
         settings = self.controls.read()
-        seconds, (window, budget) = self.runner.seconds_for(settings), self.runner.window(settings)
+        seconds, (window, budget) = self.runner.seconds_for(settings, self.lead), self.runner.window(settings)
         text = "measuring the pace"
         if seconds is not None:
             text = f"a run takes about {draw.duration(seconds)} ({self.runner.device})"
@@ -174,6 +178,7 @@ def runs_table(runs: Sequence[Run], plain_error: float | None = None) -> str:
             "run": run.number,
             **run.settings.cells(),
             "hole": f"{run.hole_share:.1%}",
+            "led by": run.led_by,
             "last loss": _number(run.loss),
             "error": _number(run.error),
         }
@@ -182,7 +187,16 @@ def runs_table(runs: Sequence[Run], plain_error: float | None = None) -> str:
     ]
     if plain_error is not None:
         rows.append({"run": "plain", "error": _number(plain_error)})
-    names = ["run", *Settings().cells(), "hole", "last loss", *["error"] * (plain_error is not None), "seconds", ""]
+    names = [
+        "run",
+        *Settings().cells(),
+        "hole",
+        *["led by"] * any(run.led_by for run in runs),
+        "last loss",
+        *["error"] * (plain_error is not None),
+        "seconds",
+        "",
+    ]
     head = "".join(f"<th>{name}</th>" for name in names)
     cells = ("".join(f"<td>{html.escape(str(row.get(name, '')))}</td>" for name in names) for row in rows)
     body = "".join(f"<tr>{cell}</tr>" for cell in cells)

@@ -23,9 +23,9 @@ from refine_lib.networks.probe import device_of
 from refine_lib.networks.split import SplitNetwork
 from refine_lib.photos.pixels import to_pixels
 from refine_lib.photos.windows import Window
-from refine_lib.pyramid import level_sizes
 from refine_lib.refine import NothingToRefine, multiscale_inpaint
 from refine_lib.widgets.controls import Settings
+from refine_lib.widgets.leads import Lead, name_of, settings_for, sizes_for
 from refine_lib.widgets.pace import Pace, measure_pace
 from refine_lib.widgets.parts import Filled, budget_for, window_for
 from refine_lib.widgets.runs import N_PICTURES, THREAD, Run, told
@@ -106,18 +106,18 @@ class Runner:
         alike = (image.shape, image.dtype, image.device) == (self.image.shape, self.image.dtype, self.image.device)
         return alike and torch.equal(image, self.image)
 
-    def start(self, settings: Settings) -> Run:
+    def start(self, settings: Settings, lead: Lead = None) -> Run:
         """Starts a run and returns it at once. What goes wrong is told by the run: ``state``, ``message``, ``details``."""
         self.stop()
         window, _ = self.window(settings)
-        sizes, share = level_sizes(*window.size, settings.smallest_scale), float(self.hole.mean())
-        run = Run(len(self.runs) + 1, settings, sizes, self.device, self.photo.shape[:2], share)
+        sizes, share = sizes_for(lead, window, settings.smallest_scale), float(self.hole.mean())
+        run = Run(len(self.runs) + 1, settings, sizes, self.device, self.photo.shape[:2], share, name_of(lead))
         run._filled = self._unfilled(window)
         self.runs.append(run)
         for earlier in self.runs[:-N_PICTURES]:
             earlier.forget()
         release_idle_threads()  # the caller's, which would be in the way
-        self._do(lambda: self._compute(run, window))
+        self._do(lambda: self._compute(run, window, lead))
         return run
 
     def stop(self) -> None:
@@ -152,12 +152,12 @@ class Runner:
         """A window's part of a tensor (B, C, H, W)."""
         return tensor[(..., *window.part)].contiguous()
 
-    def seconds_for(self, settings: Settings) -> float | None:
+    def seconds_for(self, settings: Settings, lead: Lead = None) -> float | None:
         """Returns about how long a run will take: by two small runs, and by what the latest long one took beside that."""
         if self.pace is None:
             return None
         slowness = next((run.slowness for run in reversed(self.runs) if run.is_over and run.share_done > 0.5), 1.0)
-        return slowness * sum(self._seconds(level_sizes(*self.window(settings)[0].size, settings.smallest_scale), settings))
+        return slowness * sum(self._seconds(sizes_for(lead, self.window(settings)[0], settings.smallest_scale), settings))
 
     def _seconds(self, sizes, settings):
         return self.pace.seconds(sizes, settings.n_iters) if self.pace else []
@@ -201,7 +201,7 @@ class Runner:
             self.message, self.details = told(error)
         self._on_change()
 
-    def _compute(self, run, window):
+    def _compute(self, run, window, lead):
         for earlier in self.runs[: run.number - 1]:
             earlier.result = None  # it holds the pictures of all levels: one run's are enough
         run._expected, run._started, state = self._seconds(run.sizes, run.settings), time.perf_counter(), "failed"
@@ -218,6 +218,7 @@ class Runner:
             run.state = "running"
             self._on_change()
             settings, image, mask = asdict(run.settings), self.part(self.image, window), self.part(self.mask, window)
+            settings |= settings_for(lead, window, image, mask, self.photo, self.hole, run.settings.smallest_scale)
             run.result = multiscale_inpaint(image, mask, self.model, **settings, callback=take, progress=False)
             run.message = run.result.message
             run._filled.take(to_pixels(run.result.image))

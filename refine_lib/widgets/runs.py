@@ -31,6 +31,7 @@ class Run:
         sizes: (H, W) of each level of the window that is computed, smallest first.
         size: (H, W) of the whole picture.
         hole_share: of the whole picture, 0 to 1.
+        led_by: what led the smallest levels, where that was not the network's plain fill.
         device: a line that names the device it computes on and the versions.
         state: "waiting" for the run before it to stop, "running", "finished", "stopped" or "failed".
         level: the level that the run is at; 0 is the smallest.
@@ -50,6 +51,7 @@ class Run:
     device: str = ""
     size: tuple[int, int] | None = None
     hole_share: float = 0.0
+    led_by: str = ""
     state: str = "waiting"
     level: int = 0
     share_done: float = 0.0
@@ -124,7 +126,9 @@ class Run:
     def to_json(self) -> str:
         """Settings and outcome as text. ``Settings.from_json`` reads the settings, which run again to the same loss."""
         height, width = self.size or self.sizes[-1]
-        outcome = dict(state=self.state, loss=self.loss, seconds=round(self.seconds, 3))
+        outcome = ({"led_by": self.led_by} if self.led_by else {}) | dict(
+            state=self.state, loss=self.loss, seconds=round(self.seconds, 3)
+        )
         made_with = dict(refine_lib=__version__, device=self.device, height=height, width=width)
         return json.dumps(dict(settings=asdict(self.settings), **outcome, made_with=made_with), indent=2) + "\n"
 

@@ -1,27 +1,34 @@
 """The panel to tune the method with: ``Tuner``."""
 
 import base64
+import io
 import os
 import threading
 import time
 from dataclasses import asdict, fields, replace
+from typing import cast
 
 from IPython.core.getipython import get_ipython
 from torch import Tensor
 
 from refine_lib.checks import check_image_and_mask
 from refine_lib.fast.process import release_idle_threads
+from refine_lib.networks import EMBEDDED
 from refine_lib.networks.probe import check_model
 from refine_lib.networks.split import SplitNetwork
 from refine_lib.optimizers import PRESETS
+from refine_lib.photos.guides import Guide
+from refine_lib.photos.opened import Source
 from refine_lib.photos.pixels import save_photo, to_image
 from refine_lib.widgets import draw
-from refine_lib.widgets.controls import Controls, Settings
+from refine_lib.widgets.controls import Controls, Settings, quietly
 from refine_lib.widgets.display import Display
+from refine_lib.widgets.leads import FILE, Lead, other_networks
 from refine_lib.widgets.panel import Panel
 from refine_lib.widgets.runner import Runner
 from refine_lib.widgets.runs import N_PICTURES, Run
 
+BEAT_SECONDS = 2  # between two signs of life that the page is sent while a run goes on
 DRAWING = 0.2  # share of a run's time that drawing may take
 
 
@@ -35,6 +42,9 @@ class Tuner(Panel):
 
     Attributes:
         settings: what the controls stand at, a ``Settings``. It can be set.
+        guide: what leads the smallest levels of the next run: a picture with the hole filled, as in ``inpaint_photo``, by its
+            path, as an opened file or as a Pillow image; or the name of an embedded network, whose plain fill leads; or None.
+            It can be set.
         runs: every run on this picture, a list of ``Run``, the latest last.
 
     Raises:
@@ -46,10 +56,10 @@ class Tuner(Panel):
         check_image_and_mask(image, mask)
         check_model(model, image.dtype, default=image.device)
         wanted.check()
-        controls = Controls(lock := threading.RLock(), show_error)
+        controls = Controls(lock := threading.RLock(), show_error, other_networks(model))
         super().__init__(controls, controls.rows(), lock)
         self.add_class("refine-tuner")
-        self._model = model
+        self._model, self._guide = model, None
         with self._lock:  # or the thread that prepares would show what is not there yet
             self._begin(image, mask, wanted)
         self._connect_all(controls)
@@ -89,6 +99,24 @@ class Tuner(Panel):
             self._display.settings()
 
     @property
+    def guide(self) -> Source | None:
+        return self._guide
+
+    @guide.setter
+    def guide(self, guide: Source | None) -> None:
+        self._check_open()
+        with self._lock:
+            is_network, lead = isinstance(guide, str) and guide in EMBEDDED, cast(Lead, guide)
+            self._display.lead = lead if guide is None or is_network else Guide(guide, self._display.size)
+            self._guide, choice = guide, self.controls.lead
+            with quietly(self.controls):
+                if is_network and guide not in [value for _, value in choice.options]:
+                    choice.options = (*choice.options, (guide, guide))
+                choice.value = guide if is_network else "" if guide is None else FILE
+                self.controls.lead_row.layout.display = None if choice.value == FILE else "none"
+            self._display.estimate()
+
+    @property
     def runs(self) -> list[Run]:
         return self._runner.runs
 
@@ -120,8 +148,12 @@ class Tuner(Panel):
         """Starts a run with the present settings and returns it at once. A run that is going on is stopped."""
         with self._lock:
             self._check_open()
-            run = self._runner.start(self.settings)
+            if self.controls.lead.value == FILE and self._guide is None:
+                raise ValueError("no picture was given to lead the run; expected its path, or a file")
+            run = self._runner.start(self.settings, self._display.lead)
             self._display.runs()
+            self.controls.viewer.alive = 1
+            threading.Thread(target=self._beat, args=(run,), daemon=True).start()
             return run
 
     def stop(self) -> None:
@@ -179,6 +211,8 @@ class Tuner(Panel):
         follow = lambda: self._shown(self._follow)  # noqa: E731
         self._runner = Runner(image.detach(), mask.detach(), self._model, follow, after, not runs, settings)
         self._display = Display(self.controls, self._runner)
+        keeps = after is not None and after.photo is self._runner.photo
+        self.guide = self._guide if keeps or isinstance(self._guide, str) and self._guide in EMBEDDED else None
         self.settings = settings
         if not runs:  # a run that begins now shows all that
             self._display.runs()
@@ -202,6 +236,9 @@ class Tuner(Panel):
                 c.before: lambda: self._display.before(),
                 c.chosen: lambda: self._display.after(self._chosen()),
                 c.zoom: lambda: self._display.zoom(),
+                c.lead: self._choose_lead,
+                c.lead_path: lambda: setattr(self, "guide", c.lead_path.value.strip() or None),
+                c.lead_file: lambda: setattr(self, "guide", io.BytesIO(c.lead_file.value[0]["content"])),
                 c.show_error: lambda: self._display.table(),
                 c.run: self.run,
                 c.reset: lambda: setattr(self, "settings", self.settings.paper()),
@@ -211,6 +248,13 @@ class Tuner(Panel):
         )
         c.stop.on_click(lambda _: self.stop())  # before it waits for what is drawn just now
         self._connect({c.stop: lambda: self._display.runs()})
+
+    def _choose_lead(self):
+        chosen = self.controls.lead.value
+        self.guide = None if chosen == FILE else chosen or None
+        if chosen == FILE:  # until there is one
+            with quietly(self.controls):
+                self.controls.lead.value, self.controls.lead_row.layout.display = FILE, None
 
     def _chosen(self):
         return next((run for run in self.runs if run.number == self.controls.chosen.value), None)
@@ -225,6 +269,16 @@ class Tuner(Panel):
             self.settings = replace(self.settings, **changed)
         finally:
             self.controls.follow(self.settings)
+
+    def _beat(self, run):
+        """Counts while a run goes on, so that the page notices when its kernel is gone."""
+        while True:
+            is_over = run.wait(BEAT_SECONDS)
+            with self._lock:
+                if not self.is_closed and run is self.runs[-1]:
+                    self.controls.viewer.alive = 0 if is_over else self.controls.viewer.alive + 1
+            if is_over:
+                return
 
     def _follow(self):
         """Shows how far a run is. It is called in the run's thread after every iteration, and does not draw all of them."""

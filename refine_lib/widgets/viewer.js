@@ -2,6 +2,7 @@
 // Python sends the pictures as PNG, as large as they are shown; the page sends nothing but where the box is.
 
 const SENDS_A_SECOND = 12;
+const PATIENCE = 10; // seconds without a sign of life, after which the page says so
 
 function shownPicture(model, name) {
   const picture = document.createElement("img");
@@ -76,7 +77,10 @@ function render({ model, el }) {
   Object.assign(slider, { type: "range", min: 0, max: 1, step: 0.001, value: 0.5 });
   slider.setAttribute("aria-label", "line between before and after");
   below.append(left, slider, right);
-  root.append(panes, below);
+  const silence = document.createElement("div");
+  silence.className = "refine-problem";
+  silence.setAttribute("role", "status");
+  root.append(panes, below, silence);
   el.append(root);
 
   const divide = () => root.style.setProperty("--line", `${100 * slider.value}%`);
@@ -103,6 +107,14 @@ function render({ model, el }) {
       model.send({ box: root.wanted });
     }, 1000 / SENDS_A_SECOND);
   });
+  // Python counts while a run goes on. A kernel that is gone counts no more.
+  let heard = Date.now();
+  const listen = () => {
+    const seconds = Math.round((Date.now() - heard) / 1000);
+    const waits = model.get("alive") > 0 && seconds > PATIENCE;
+    silence.textContent = waits ? `no answer from the kernel for ${seconds} s: it may have ended, and its runs with it` : "";
+  };
+  const clock = setInterval(listen, 1000);
   const placeAsTold = () => timer ?? place(model.get("box"));
   const name = () => {
     left.textContent = model.get("before_name");
@@ -115,12 +127,13 @@ function render({ model, el }) {
     zoom.root.style.aspectRatio = (model.get("aspect") * width) / height;
   };
   const follow = { "change:box": () => (placeAsTold(), shape()), "change:aspect": shape };
+  follow["change:alive"] = () => ((heard = Date.now()), listen());
   Object.assign(follow, { "change:before_name": name, "change:after_name": name });
   for (const event in follow) model.on(event, follow[event]);
   divide(), place(model.get("box")), name(), shape();
 
   return () => {
-    clearTimeout(timer);
+    clearTimeout(timer), clearInterval(clock);
     for (const event in follow) model.off(event, follow[event]);
     whole.forget(), zoom.forget();
   };

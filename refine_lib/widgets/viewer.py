@@ -34,6 +34,7 @@ class Viewer(anywidget.AnyWidget):
     before_name = traitlets.Unicode("before").tag(sync=True)
     after_name = traitlets.Unicode("after").tag(sync=True)
     aspect = traitlets.Float(1.0).tag(sync=True)
+    alive = traitlets.Int(0).tag(sync=True)  # counts while a run goes on, else 0
     box = traitlets.List(traitlets.Float(), [0.3, 0.3, 0.4, 0.4]).tag(sync=True)
 
     def __init__(self, lock):
