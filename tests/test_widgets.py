@@ -35,6 +35,7 @@ from refine_lib.photos.pixels import load_photo, to_pixels
 from refine_lib.plots import HOLE_COLOR
 from refine_lib.pyramid import whole_hole
 from refine_lib.widgets import MaskPainter, Run, Runner, Settings, Tuner, draw
+from refine_lib.widgets.pace import Pace, measure_pace
 from refine_lib.widgets.painting import Painting
 from refine_lib.widgets.runs import N_PICTURES
 
@@ -464,6 +465,7 @@ class TestTuner:
         tuner.save_picture(tmp_path / "run.png")
         assert np.array_equal(pixels((tmp_path / "run.png").read_bytes()), whole)
         assert f"on {width} x {height} px around the hole" in tuner.controls.estimate.value
+        assert all("level" not in label for label, _ in tuner.controls.smallest_scale.options)
         assert json.loads(run.to_json())["made_with"]["height"] == 512
 
     def test_two_far_holes_are_the_whole_picture_s_work(self, tuner):
@@ -639,6 +641,25 @@ tuner.run()
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert run.returncode == 0 and not run.stderr
+
+
+def test_the_pace_is_a_line_through_two_small_runs(scene, tiny_single):
+    pace = Pace(run=1.0, level=(0.5, 0.01), update=(0.25, 0.001))
+    assert pace.seconds([(10, 10), (20, 10)], 4) == pytest.approx([1 + 0.5 + 1, 0.5 + 2 + 4 * (0.25 + 0.2)])
+    calls = []
+    pace = measure_pace(*scene, Network(tiny_single, lambda call: calls.append(time.sleep(0.02))))
+    for start, slope in (pace.level, pace.update):
+        assert start + slope * 64**2 > 0.02 and slope >= 0
+    assert pace.run >= 0 and len(calls) < 30
+
+
+def test_a_run_that_takes_long_or_does_not_fit_is_told_before_it_begins(tuner, monkeypatch):
+    assert "long" not in tuner.controls.estimate.value and "memory" not in tuner.controls.estimate.value
+    tuner.settings = replace(tuner.settings, n_iters=10**6)
+    assert "That is long" in tuner.controls.estimate.value
+    monkeypatch.setattr("refine_lib.widgets.parts.available_memory", lambda device: 10**5)
+    tuner.set_picture(1 - random_scenes(64, seed=4), torch.ones(1, 1, 64, 64))
+    assert tuner.wait(60) and "of memory, and" in tuner.controls.estimate.value
 
 
 def test_the_time_left_follows_the_work(scene, tiny_single):

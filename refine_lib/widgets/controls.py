@@ -44,14 +44,15 @@ WITH_LR = [name for name, kind in OPTIMIZERS.items() if kind.has_lr]
 ZOOMS = {"2 times": 1 / 2, "4 times": 1 / 4, "8 times": 1 / 8}  # side of the box as a share of the picture's short side
 
 
-def scales(size: tuple[int, int], chosen: float) -> list[tuple[str, float]]:
+def scales(size: tuple[int, int], chosen: float, is_whole: bool = True) -> list[tuple[str, float]]:
     """Returns the choices of a smallest scale for a picture of a size (H, W): each says how many levels it gives.
 
-    The smallest is what a network can work on, and each other is twice the one before. The chosen one is among them.
+    The smallest is what a network can work on, and each other is twice the one before. The chosen one is among them. Where
+    not the whole picture is computed, each scale has another window, and the levels are not told.
     """
     doublings = range(int(math.log2(min(size) / SMALLEST_SIDE)) + 1)
     levels = {scale: number_of_levels(*size, scale) for scale in sorted({chosen, *(SMALLEST_SIDE * 2**n for n in doublings)})}
-    return [(f"{scale:g} px: {n} level{'s' if n > 1 else ''}", scale) for scale, n in levels.items()]
+    return [(f"{scale:g} px" + f": {n} level{'s' * (n > 1)}" * is_whole, scale) for scale, n in levels.items()]
 
 
 def setting(
@@ -66,7 +67,7 @@ def setting(
         tooltip: the words that the page shows when the pointer rests on the control.
         digits: the format of the value in the table of runs.
         only_with: pairs of another setting's name and its values, without which this setting does not count.
-        choices: a function from the picture's size and the value to a list's options, where they depend on the picture.
+        choices: a function from what ``put`` is given to a list's options, where they depend on the picture.
         options: of the widget, as its range.
     """
     if issubclass(widget, Dropdown):
@@ -191,13 +192,16 @@ class Controls:
         values: Any = {name: digits(w) if isinstance(w, FloatLogSlider) else w.value for name, w in self.settings.items()}
         return Settings(**values)
 
-    def put(self, settings: Settings, size: tuple[int, int]) -> None:
-        """Sets the controls for a picture of a size (H, W), without an answer. A value out of a slider's range widens it."""
+    def put(self, settings: Settings, size: tuple[int, int], is_whole: bool = True) -> None:
+        """Sets the controls for a picture of a size (H, W), without an answer. A value out of a slider's range widens it.
+
+        ``is_whole`` is as in ``scales``.
+        """
         with quietly(self):
             for row in fields(settings):
                 widget, value = self.settings[row.name], getattr(settings, row.name)
                 if row.metadata["choices"]:
-                    widget.options = row.metadata["choices"](size, value)
+                    widget.options = row.metadata["choices"](size, value, is_whole)
                 elif not isinstance(widget, Dropdown):
                     at = math.log10(value) if isinstance(widget, FloatLogSlider) else value
                     widget.min, widget.max = min(widget.min, at), max(widget.max, at)

@@ -95,7 +95,8 @@ class Tuner(Panel):
         settings.check()
         self._check_open()
         with self._lock:
-            self.controls.put(settings, self._display.size)
+            size, (window, _) = self._display.size, self._runner.window(settings)
+            self.controls.put(settings, size, window.size == size)
             self._display.settings()
 
     @property
