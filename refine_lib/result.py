@@ -158,7 +158,8 @@ def why_nothing_was_refined(
     """A sentence on why nothing was refined, or the run was stopped; empty where all went its way."""
     if result.stopped:
         last = result.steps[-1]
-        return f"Stopped at level {last.level + 1} of {last.n_levels}, iteration {last.iteration} of {last.n_iters}."
+        where = f"iteration {last.iteration} of {last.n_iters}" if last.n_iters else "after the one pass there"
+        return f"Stopped at level {last.level + 1} of {last.n_levels}, {where}."
     if not result.mask.any():
         return "The mask has no hole (no pixel is 1): the picture comes back as it is."
     if result.n_levels == 1 and guided:

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 
 import nbformat
+import psutil
 import pytest
 from browser import LOOK, SECONDS, drag, free_port
 from conftest import ROOT
@@ -56,6 +57,12 @@ def test_as_a_page_of_its_own(page, serve, picture_of):
     use_the_panel(page, picture_of)
 
 
+def number_of(page, setting):
+    """The box with the number of a setting."""
+    row = page.locator(".refine-tuner .widget-hbox", has=page.locator(f".widget-hslider:has-text('{setting}')"))
+    return row.last.locator("input[type=number]")
+
+
 def use_the_panel(page, picture_of):
     painter, panel = page.locator(".refine-mask-painter"), page.locator(".refine-tuner")
     button = lambda name, inside=panel: inside.locator(f"button:text-is('{name}')")  # noqa: E731
@@ -70,10 +77,11 @@ def use_the_panel(page, picture_of):
     picture_of(panel, "app_at_rest")
     plain = page.evaluate("pixels('after')")
 
-    # A slider, by its handle.
-    slider = panel.locator(".widget-hslider", has_text="iterations")
+    # A slider, by its handle; its number is in a box beside it.
+    slider, readout = panel.locator(".widget-hslider", has_text="iterations"), number_of(page, "iterations")
     drag(page, slider.locator(".slider-container"), (0.16, 0.5), (0.25, 0.5))
-    n_iters = int(slider.locator(".widget-readout").inner_text())
+    page.wait_for_function("box => box.value !== '15'", arg=readout.element_handle())
+    n_iters = int(readout.input_value())
     assert 20 < n_iters < 30
 
     # A run: the loss falls, the picture grows and changes.
@@ -94,7 +102,6 @@ def use_the_panel(page, picture_of):
     picture_of(panel, "app_finished")
 
     # Stop, in a run that would take long.
-    readout = slider.locator(".widget-readout")
     readout.fill("100")
     readout.press("Enter")
     button("Run").click()
@@ -106,7 +113,7 @@ def use_the_panel(page, picture_of):
     # Another one, beside the ghosts of these two.
     readout.fill("15")
     readout.press("Enter")
-    rate = panel.locator(".widget-hslider", has_text="learning rate").locator(".widget-readout")
+    rate = number_of(page, "learning rate")
     rate.fill("0.02")
     rate.press("Enter")
     button("Run").click()
@@ -136,12 +143,13 @@ def use_the_panel(page, picture_of):
     picture_of(painter, "app_painter")
     button("Undo", painter).click()
     page.wait_for_function("share('hole') < 0.06")
-    button("Fill this hole", painter).click()
-    says("one plain pass")
     readout.fill("5")
     readout.press("Enter")
-    button("Run").click()
-    says("run 1 finished")
+    button("Fill this hole", painter).click()
+    painter.locator("button", has_text=re.compile("Handing over|Filling")).wait_for()
+    says("run 4 finished")
+    button("Fill this hole", painter).wait_for()
+    assert page.evaluate("cell('iterations')") == "5"
     assert "Error" not in panel.inner_text() + painter.inner_text()
 
 
@@ -156,7 +164,7 @@ def test_a_reload_and_a_link_from_elsewhere_find_the_runs_again(page, serve, pic
     )
     looks = lambda: page.evaluate("[pixels('after'), document.querySelector('.refine-runs').innerText]")  # noqa: E731
     says("one plain pass")
-    readout = page.locator(".refine-tuner .widget-hslider", has_text="iterations").locator(".widget-readout")
+    readout = number_of(page, "iterations")
     readout.fill("4")
     readout.press("Enter")
     page.click("button:text-is('Run')")
@@ -173,10 +181,26 @@ def test_a_reload_and_a_link_from_elsewhere_find_the_runs_again(page, serve, pic
         again()
         says("run 1 finished")
         page.wait_for_function("isShown('run 1')")
-        assert looks() == before and readout.inner_text() == "4"
+        assert looks() == before and readout.input_value() == "4"
     picture_of(page, "app_loaded_again")
     page.click("button:text-is('Run')")  # and they go on
     says("run 2 finished")
+
+
+def test_a_kernel_that_is_gone_is_told(page, serve):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    serve("refine_lib.widgets", str(LESSON), "--port", str(port), url=f"{url}/voila/static/voila.js")
+    page.goto(url)
+    page.wait_for_function("isShown('plain')")
+    readout = number_of(page, "iterations")
+    readout.fill("100000")
+    readout.press("Enter")
+    page.click("button:text-is('Run')")
+    page.wait_for_function("document.querySelector('.refine-status')?.textContent.includes('level 2 of 3')")
+    (kernel,) = (p for p in psutil.Process().children(recursive=True) if "ipykernel_launcher" in " ".join(p.cmdline()))
+    kernel.kill()
+    page.locator(".refine-viewer").get_by_text(re.compile("no answer from the kernel for [0-9]+ s")).wait_for()
 
 
 def test_touch_paints(browser, serve):

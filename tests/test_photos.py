@@ -66,6 +66,16 @@ def test_a_mask_is_what_is_brighter_than_half(tmp_path):
         load_mask("hole.png")
 
 
+def test_a_photo_is_no_mask(tmp_path):
+    Image.fromarray(to_pixels(load_photo("chelsea"))).save(tmp_path / "chelsea.png")
+    with pytest.raises(ValueError, match="is a photo: .* of it is gray; expected a mask"):
+        load_mask(tmp_path / "chelsea.png")
+    flat = np.full((40, 40), 150, np.uint8)  # of one gray: drawn
+    flat[:20] = 0
+    Image.fromarray(flat).save(tmp_path / "flat.png")
+    assert load_mask(tmp_path / "flat.png")[0, 0, 20:].all()
+
+
 def test_nothing_is_written_over(tmp_path):
     save_photo(random_scenes(32, seed=1), tmp_path / "a.png")
     before = (tmp_path / "a.png").read_bytes()

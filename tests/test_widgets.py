@@ -1,5 +1,7 @@
 """The panel and the painter without a page: every control by its value and its click, runs that stop, raise and overlap."""
 
+import base64
+import gc
 import inspect
 import io
 import json
@@ -8,25 +10,32 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
+import nbformat
 import numpy as np
 import psutil
 import pytest
 import torch
 from conftest import picture
+from ipywidgets import IntSlider, Widget
 from matplotlib import pyplot as plt
+from nbconvert import HTMLExporter
 from PIL import Image
 
-from refine_lib import build_pyramid, erode, multiscale_inpaint, random_scenes, stroke_masks
+from refine_lib import build_pyramid, erode, load_network, multiscale_inpaint, random_scenes, stroke_masks
 from refine_lib.checks import LOSSES
+from refine_lib.masks import paste
 from refine_lib.metrics import hole_l1
 from refine_lib.networks.probe import device_of
-from refine_lib.optimizers import OPTIMIZERS
+from refine_lib.optimizers import OPTIMIZERS, PRESETS
 from refine_lib.photos.pixels import load_photo, to_pixels
 from refine_lib.plots import HOLE_COLOR
 from refine_lib.pyramid import whole_hole
 from refine_lib.widgets import MaskPainter, Run, Runner, Settings, Tuner, draw
+from refine_lib.widgets.pace import Pace, measure_pace
 from refine_lib.widgets.painting import Painting
 from refine_lib.widgets.runs import N_PICTURES
 
@@ -283,6 +292,44 @@ class TestTuner:
         tuner.close()
         assert tuner.wait(60) and tuner.runs[0].state == "stopped"
 
+    def test_a_closed_panel_lets_go_and_says_so(self, scene, tiny_single, tmp_path):
+        tuner, other = Tuner(*scene, tiny_single, **FAST), IntSlider()
+        run, photo = tuner.run(), weakref.ref(tuner._runner.photo)
+        tuner.wait(60)
+        tuner.close()
+        assert tuner.is_closed and photo() is None and run.result is None and repr(tuner) == "Tuner(closed)"
+        Widget.get_manager_state()  # no widget names one that is gone
+        other.close()
+        tuner.save_settings(tmp_path / "run.json")
+        with pytest.raises(ValueError, match="run 1 has no picture: the panel was closed"):
+            tuner.save_picture(tmp_path / "run.png")
+        for call in (tuner.run, lambda: tuner.set_picture(*scene), lambda: tuner.fill(*scene), lambda: tuner.settings):
+            with pytest.raises(ValueError, match="this panel was closed"):
+                call()
+        tuner.close()
+
+    def test_the_same_code_run_again_closes_its_earlier_panel(self, scene, tiny_single):
+        made = []
+        for _ in range(3):
+            painter = MaskPainter(*scene)
+            tuner = Tuner(*scene, tiny_single, **FAST)
+            painter.feed(tuner)
+            made += [weakref.ref(painter), weakref.ref(tuner)]
+            tuner.wait(60)
+        other = Tuner(*scene, tiny_single, **FAST)
+        assert other.wait(60) and not tuner.is_closed
+        gc.collect()
+        assert [panel() is None for panel in made] == [True] * 4 + [False] * 2
+
+    def test_panels_of_one_run_of_a_cell_stay(self, scene, tiny_single, monkeypatch):
+        shell = SimpleNamespace(execution_count=1, get_parent=lambda: {"metadata": {"cellId": "a"}})
+        monkeypatch.setattr("refine_lib.widgets.panel.get_ipython", lambda: shell)
+        first = [MaskPainter(*scene) for _ in range(2)]
+        assert not any(panel.is_closed for panel in first)
+        shell.execution_count = 2
+        again = MaskPainter(*scene)
+        assert all(panel.is_closed for panel in first) and not again.is_closed
+
     def test_a_run_that_diverges_is_told(self, scene, tiny_single):
         network = Network(tiny_single)
         tuner = Tuner(*scene, network, **FAST)
@@ -383,6 +430,157 @@ class TestTuner:
         assert pixels(tuner.controls.viewer.after).shape == (96, 64, 3)
         assert tuner.runs[0].losses == multiscale_inpaint(image, mask, tiny_single, 32, 2, 0.01, 3, progress=False).losses
 
+    def test_another_hole_keeps_the_runs_of_the_same_picture(self, tuner, scene):
+        tuner.run()
+        tuner.wait(60)
+        image, other = scene[0], torch.zeros_like(scene[1])
+        other[..., 8:16, 8:24] = 1
+        tuner.fill(image.clone(), other)
+        assert tuner.wait(60)
+        first, second = tuner.runs
+        assert (first.number, second.number) == (1, 2) and first.state == second.state == "finished"
+        assert tuner.controls.before.options == ("input", "plain", "run 1", "run 2")
+        for run, mask in ((first, scene[1]), (second, other)):
+            changed = (run.pixels != to_pixels(image)).any(-1)
+            assert changed.any() and not changed[mask[0, 0].numpy(force=True) == 0].any()
+            assert f"<td>{mask.mean():.1%}</td>" in tuner.controls.table.value
+        assert tuner.controls.viewer.before_name == "plain"
+        assert np.array_equal(pixels(tuner.controls.viewer.before), tuner._runner.plain)
+        tuner.fill(1 - image, other)
+        assert tuner.wait(60) and len(tuner.runs) == 1
+
+    def test_a_small_hole_in_a_large_picture_is_computed_in_a_window(self, tuner, tiny_single, tmp_path):
+        image, mask = random_scenes(512, seed=1), torch.zeros(1, 1, 512, 512)
+        mask[..., 100:120, 300:330] = 1
+        run = tuner.fill(image, mask)
+        assert tuner.wait(60) and run.state == "finished"
+        height, width = run.sizes[-1]
+        assert height * width < 512**2 / 8 and run.result.image.shape[-2:] == (height, width)
+        top, left = 100 - 32, 300 - 32  # as far as the smallest scale, on each side
+        part = (..., slice(top, top + height), slice(left, left + width))
+        expected = multiscale_inpaint(image[part], mask[part], tiny_single, progress=False, **FAST)
+        assert run.losses == expected.losses
+        whole = to_pixels(image)
+        whole[part[1:]] = to_pixels(expected.image)
+        tuner.save_picture(tmp_path / "run.png")
+        assert np.array_equal(pixels((tmp_path / "run.png").read_bytes()), whole)
+        assert f"on {width} x {height} px around the hole" in tuner.controls.estimate.value
+        assert all("level" not in label for label, _ in tuner.controls.smallest_scale.options)
+        assert json.loads(run.to_json())["made_with"]["height"] == 512
+
+    def test_two_far_holes_are_the_whole_picture_s_work(self, tuner):
+        mask = torch.zeros(1, 1, 256, 256)
+        mask[..., 8:16, 8:16] = mask[..., 240:248, 240:248] = 1
+        tuner.fill(random_scenes(256, seed=1), mask)
+        assert tuner.wait(60) and tuner.runs[0].sizes[-1] == (256, 256)
+
+    def test_a_preset_sets_what_belongs_to_it_and_is_shown(self, tuner):
+        controls = tuner.controls
+        assert controls.preset.value == "own settings"
+        for name, preset in PRESETS.items():
+            controls.preset.value = name
+            assert preset.items() <= asdict(tuner.settings).items() and tuner.settings.lr == 0.01
+            assert controls.preset.value == name and controls.n_iters.value == preset["n_iters"]
+        controls.n_iters.value = 7
+        assert controls.preset.value == "own settings"
+        controls.preset.value = "own settings"
+        assert tuner.settings.n_iters == 7
+
+    def test_a_number_that_is_typed_counts_or_is_refused_in_words(self, tuner):
+        controls = tuner.controls
+        controls.boxes["n_iters"].value = 500
+        assert tuner.settings.n_iters == controls.n_iters.value == 500
+        controls.boxes["lr"].value = 0.5
+        assert tuner.settings.lr == 0.5
+        controls.boxes["n_iters"].value = -1
+        assert "n_iters is -1" in controls.message.value and controls.boxes["n_iters"].value == 500
+        controls.boxes["n_iters"].value = 5
+        assert not controls.message.value and tuner.settings.n_iters == 5
+
+    def test_what_was_said_goes_when_it_is_mended(self, tuner, scene):
+        tuner.controls.erosion.value = 63
+        tuner.run()
+        tuner.wait(60)
+        assert "Nothing was refined" in tuner.controls.message.value
+        tuner.controls.erosion.value = 3
+        assert not tuner.controls.message.value
+        tuner.set_picture(scene[0], torch.ones_like(scene[1]))
+        assert "The hole is the whole picture" in tuner.controls.message.value
+        tuner.set_picture(*scene)
+        assert not tuner.controls.message.value and tuner.wait(60)
+
+    def test_the_error_is_offered_where_there_is_a_truth(self, tuner, scene):
+        image, mask = scene
+        for holds_truth in (True, False):
+            tuner.fill(1 - image if holds_truth else image, mask, holds_truth=holds_truth)
+            assert tuner.controls.show_error.value == holds_truth
+            assert tuner.controls.show_error.layout.display == (None if holds_truth else "none")
+            assert tuner.wait(60) and ("error" in tuner.controls.table.value) == holds_truth
+
+    @pytest.mark.parametrize("is_noise", [False, True])
+    def test_a_notebook_keeps_a_small_still_picture(self, tuner, scene, is_noise):
+        image = torch.rand(1, 3, 512, 512) if is_noise else random_scenes(512, seed=1)
+        tuner.set_picture(image, stroke_masks(512, seed=1))
+        bundle = tuner._repr_mimebundle_()
+        assert {"text/plain", "image/jpeg", "application/vnd.jupyter.widget-view+json"} == set(bundle)
+        assert len(json.dumps(bundle)) < 100_000
+        shown = Image.open(io.BytesIO(base64.b64decode(bundle["image/jpeg"]))).convert("RGB")
+        small = Image.fromarray(tuner._display.latest()).resize((shown.width, shown.width))
+        difference = np.asarray(shown, dtype=float)[: shown.width] - np.asarray(small)
+        assert np.abs(difference).mean() < (40 if is_noise else 4) and tuner.wait(60)
+
+    def test_an_exported_notebook_shows_it_in_place_of_an_error(self, tuner):
+        output = nbformat.v4.new_output("display_data", data=tuner._repr_mimebundle_())
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("tuner", outputs=[output])])
+        page = HTMLExporter().from_notebook_node(notebook)[0]
+        assert 'src="data:image/jpeg;base64,' in page and tuner.model_id not in page
+
+    def test_it_counts_while_a_run_goes_on(self, tuner, monkeypatch):
+        monkeypatch.setattr("refine_lib.widgets.tuner.BEAT_SECONDS", 0.01)
+        seen = []
+        tuner.controls.viewer.observe(lambda change: seen.append(change.new), "alive")
+        tuner.settings = replace(tuner.settings, n_iters=10**6)
+        tuner.run()
+        wait_until(lambda: len(seen) > 5)
+        tuner.stop()
+        wait_until(lambda: tuner.controls.viewer.alive == 0)
+        assert seen[:3] == [1, 2, 3] and tuner.wait(60)
+
+    def test_another_network_or_a_picture_leads(self, tuner, scene, tiny_single, tmp_path):
+        image, mask = scene
+        controls, black = tuner.controls, Image.new("RGB", (32, 32))
+        assert {"mini-lama", "mini-conv"} <= {value for _, value in controls.lead.options}
+        black.save(tmp_path / "black.png")
+        level = build_pyramid(image, mask, 32)[0]
+        other = paste(load_network("mini-conv", "cpu")(level.image, level.mask), level.image, level.mask)
+        for choice, guide in (("mini-conv", other), ("a picture from a file", torch.zeros(1, 3, 32, 32))):
+            controls.lead.value = choice
+            if guide is not other:
+                controls.run.click()
+                assert "no picture was given" in controls.message.value
+                controls.lead_path.value = str(tmp_path / "black.png")
+            controls.run.click()
+            assert tuner.wait(60) and not controls.message.value
+            expected = multiscale_inpaint(image, mask, tiny_single, progress=False, guide=guide, **FAST)
+            assert tuner.runs[-1].losses == expected.losses and torch.equal(tuner.runs[-1].result.image, expected.image)
+        assert "<td>mini-conv</td>" in controls.table.value and "<td>a picture</td>" in controls.table.value
+        controls.lead_path.value = "nowhere.png"
+        assert "nowhere.png" in controls.message.value
+        with pytest.raises(ValueError, match="expected the same proportions"):
+            tuner.guide = Image.new("RGB", (64, 32))
+        tuner.set_picture(1 - image, mask)
+        assert tuner.guide is None and controls.lead.value == "" and tuner.wait(60)
+
+    def test_a_picture_leads_in_a_window(self, tuner):
+        image, mask = random_scenes(256, seed=1), torch.zeros(1, 1, 256, 256)
+        mask[..., 100:120, 100:130] = 1
+        tuner.set_picture(image, mask)
+        tuner.guide = Image.fromarray(to_pixels(image)).resize((128, 128))
+        run = tuner.run()
+        assert tuner.wait(60) and run.state == "finished" and run.led_by == "a picture" and run.sizes[-1] != (256, 256)
+        changed = (run.pixels != to_pixels(image)).any(-1)
+        assert changed.any() and not changed[mask[0, 0].numpy(force=True) == 0].any()
+
     def test_the_pictures_sent_are_as_large_as_they_are_shown(self, tuner):
         tuner.set_picture(random_scenes(1024, seed=1), stroke_masks(1024, seed=1))
         tuner.wait(60)
@@ -445,6 +643,25 @@ tuner.run()
     assert run.returncode == 0 and not run.stderr
 
 
+def test_the_pace_is_a_line_through_two_small_runs(scene, tiny_single):
+    pace = Pace(run=1.0, level=(0.5, 0.01), update=(0.25, 0.001))
+    assert pace.seconds([(10, 10), (20, 10)], 4) == pytest.approx([1 + 0.5 + 1, 0.5 + 2 + 4 * (0.25 + 0.2)])
+    calls = []
+    pace = measure_pace(*scene, Network(tiny_single, lambda call: calls.append(time.sleep(0.02))))
+    for start, slope in (pace.level, pace.update):
+        assert start + slope * 64**2 > 0.02 and slope >= 0
+    assert pace.run >= 0 and len(calls) < 30
+
+
+def test_a_run_that_takes_long_or_does_not_fit_is_told_before_it_begins(tuner, monkeypatch):
+    assert "long" not in tuner.controls.estimate.value and "memory" not in tuner.controls.estimate.value
+    tuner.settings = replace(tuner.settings, n_iters=10**6)
+    assert "That is long" in tuner.controls.estimate.value
+    monkeypatch.setattr("refine_lib.widgets.parts.available_memory", lambda device: 10**5)
+    tuner.set_picture(1 - random_scenes(64, seed=4), torch.ones(1, 1, 64, 64))
+    assert tuner.wait(60) and "of memory, and" in tuner.controls.estimate.value
+
+
 def test_the_time_left_follows_the_work(scene, tiny_single):
     left = []
 
@@ -459,7 +676,7 @@ def test_the_time_left_follows_the_work(scene, tiny_single):
     shares = [share for share, _ in left]
     assert shares == sorted(shares) and shares[0] == 0 and shares[-1] > 0.9 and tuner.runs[0].share_done == 1
     known = [seconds for _, seconds in left if seconds is not None]
-    assert left[0][1] is None and len(known) >= 18 and known[-1] < known[3] and tuner.runs[0].seconds_left is None
+    assert len(known) >= 18 and known[-1] < known[0] and tuner.runs[0].seconds_left is None
 
 
 @pytest.mark.cpu("memory of the twin is the process's")
@@ -658,10 +875,12 @@ class TestMaskPainter:
         painter.controls.use.click()
         assert "the hole is empty" in painter.controls.message.value
         self.send(painter, points=[[20, 20], [40, 40]])
+        seen = []
+        painter.controls.use.observe(lambda change: seen.append(change.new), "description")
         painter.controls.use.click()
-        tuner.controls.run.click()
         tuner.wait(60)
-        run = tuner.runs[-1]
+        assert seen[0] == "Handing over ..." and "Filling, 0% done" in seen and seen[-1] == "Fill this hole"
+        (run,) = tuner.runs
         known = painter.mask[0, 0].numpy() == 0
         assert run.state == "finished" and not painter.controls.message.value
         assert np.array_equal(run.pixels[known], to_pixels(painter.image)[known])

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from refine_lib.photos.formats import ALL_FORMATS
 from refine_lib.photos.opened import Source, Unfit, name_of, opened, tags_of
 
+MOST_GRAY = 0.3  # of a mask; its edges may be soft
 BUILT_IN = ("astronaut", "chelsea", "coffee", "rocket")
 
 
@@ -45,9 +46,14 @@ def load_mask(path: Source, device: torch.device | str = "cpu") -> torch.Tensor:
         (1, 1, H, W), 1 = hole, float32.
 
     Raises:
-        FileNotFoundError, ValueError: as in ``load_photo``.
+        FileNotFoundError, ValueError: as in ``load_photo``, and where the picture has as many grays as a photo.
     """
     pixels = read_pixels(path, "L", "path", "the path of a picture, white where the hole is")
+    gray = ((pixels > 63) & (pixels < 192)).mean()
+    if gray > MOST_GRAY and len(np.unique(pixels)) > 64:
+        raise Unfit(
+            f"{name_of(path)} is a photo: {gray:.0%} of it is gray; expected a mask, white where the hole is, else black"
+        )
     return torch.from_numpy(pixels > 127)[None, None].to(device, torch.float32)
 
 

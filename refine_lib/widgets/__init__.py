@@ -2,7 +2,8 @@
 
 from refine_lib.widgets.controls import Settings
 from refine_lib.widgets.painter import MaskPainter
-from refine_lib.widgets.runs import Run, Runner
+from refine_lib.widgets.runner import Runner
+from refine_lib.widgets.runs import Run
 from refine_lib.widgets.tuner import Tuner
 
 __all__ = ["MaskPainter", "Run", "Runner", "Settings", "Tuner"]

@@ -9,14 +9,31 @@ from functools import partial
 from typing import Any
 
 import ipywidgets
-from ipywidgets import HTML, Button, Checkbox, Dropdown, FloatLogSlider, FloatProgress, HBox, IntSlider, VBox, Widget
+from ipywidgets import (
+    HTML,
+    Button,
+    Checkbox,
+    Dropdown,
+    FileUpload,
+    FloatLogSlider,
+    FloatProgress,
+    FloatText,
+    HBox,
+    IntSlider,
+    IntText,
+    Text,
+    VBox,
+    Widget,
+)
 
 from refine_lib.checks import LOSSES, SMALLEST_SIDE, check_smallest_scale
-from refine_lib.optimizers import OPTIMIZERS
+from refine_lib.optimizers import OPTIMIZERS, PRESETS
 from refine_lib.pyramid import number_of_levels
 from refine_lib.refine import check_settings
+from refine_lib.widgets.leads import FILE, PLAIN
 from refine_lib.widgets.viewer import Viewer
 
+OWN = "own settings"  # what no preset is
 ROW = {"flex_flow": "row wrap", "align_items": "center"}  # the layout of controls beside each other
 NAMED = dict(style={"description_width": "110px"}, layout={"width": "380px"})
 LABELS = {  # of choices, beside their names
@@ -27,14 +44,15 @@ WITH_LR = [name for name, kind in OPTIMIZERS.items() if kind.has_lr]
 ZOOMS = {"2 times": 1 / 2, "4 times": 1 / 4, "8 times": 1 / 8}  # side of the box as a share of the picture's short side
 
 
-def scales(size: tuple[int, int], chosen: float) -> list[tuple[str, float]]:
+def scales(size: tuple[int, int], chosen: float, is_whole: bool = True) -> list[tuple[str, float]]:
     """Returns the choices of a smallest scale for a picture of a size (H, W): each says how many levels it gives.
 
-    The smallest is what a network can work on, and each other is twice the one before. The chosen one is among them.
+    The smallest is what a network can work on, and each other is twice the one before. The chosen one is among them. Where
+    not the whole picture is computed, each scale has another window, and the levels are not told.
     """
     doublings = range(int(math.log2(min(size) / SMALLEST_SIDE)) + 1)
     levels = {scale: number_of_levels(*size, scale) for scale in sorted({chosen, *(SMALLEST_SIDE * 2**n for n in doublings)})}
-    return [(f"{scale:g} px: {n} level{'s' if n > 1 else ''}", scale) for scale, n in levels.items()]
+    return [(f"{scale:g} px" + f": {n} level{'s' * (n > 1)}" * is_whole, scale) for scale, n in levels.items()]
 
 
 def setting(
@@ -49,13 +67,15 @@ def setting(
         tooltip: the words that the page shows when the pointer rests on the control.
         digits: the format of the value in the table of runs.
         only_with: pairs of another setting's name and its values, without which this setting does not count.
-        choices: a function from the picture's size and the value to a list's options, where they depend on the picture.
+        choices: a function from what ``put`` is given to a list's options, where they depend on the picture.
         options: of the widget, as its range.
     """
     if issubclass(widget, Dropdown):
         options = {"options": [default]} | options
     else:
-        options["continuous_update"] = False  # a slider tells its value when it is let go, not on its way
+        # A slider tells its value when it is let go, not on its way. Its number is in a box of its own: the one that comes with
+        # it would change what is typed to what the slider reaches, without a word.
+        options |= {"continuous_update": False, "readout": False}
     make = partial(widget, value=default, description=description, tooltip=tooltip, **options, **NAMED)
     column = description.split(",")[0]
     return field(default=default, metadata=dict(make=make, column=column, digits=digits, only_with=only_with, choices=choices))
@@ -77,7 +97,7 @@ class Settings:
 
     # fmt: off
     lr: float = setting(0.002, FloatLogSlider, "learning rate", "how far a step of Adam goes", ".2g", [("optimizer", WITH_LR)],
-                    base=10, min=-4, max=-1, step=0.01, readout_format=".2g")
+                    base=10, min=-4, max=-1, step=0.01)
     n_iters: int = setting(15, IntSlider, "iterations", "updates of the featuremap at each level", min=0, max=100)
     erosion: int = setting(15, IntSlider, "erosion, px", "by which the hole shrinks before the loss looks at it", min=0, max=63)
     smallest_scale: float = setting(512, Dropdown, "smallest scale", "the size the network was trained at", "g", choices=scales)
@@ -121,10 +141,25 @@ class Settings:
 class Controls:
     """Every control by its name, those of the settings among them."""
 
-    def __init__(self, lock, show_error: bool):
+    def __init__(self, lock, show_error: bool, networks: Iterable[str] = ()):
         self.are_filled = False
         self.settings: dict[str, Any] = {row.name: row.metadata["make"]() for row in fields(Settings)}
         vars(self).update(self.settings)
+        boxes = {name: FloatText if isinstance(w, FloatLogSlider) else IntText for name, w in self.settings.items()}
+        self.boxes = {
+            name: kind(tooltip=f"{self.settings[name].description}, as a number", layout={"width": "80px"})
+            for name, kind in boxes.items()
+            if not isinstance(self.settings[name], Dropdown)
+        }
+        names = {f"{name}: {text['n_iters']} iterations, {LABELS[text['optimizer']]}": name for name, text in PRESETS.items()}
+        self.preset: Any = Dropdown(
+            options={OWN: OWN} | names, description="preset", tooltip="settings that go together", **NAMED
+        )
+        leads = [(PLAIN, ""), *((f"{name}'s small plain fill", name) for name in networks), (FILE, FILE)]
+        self.lead: Any = Dropdown(options=leads, description="led by", tooltip="what the smallest level begins with", **NAMED)
+        self.lead_path = Text(placeholder="the path of a picture, the hole filled", continuous_update=False)
+        self.lead_file = FileUpload(accept="image/*", description="or open it", layout={"width": "auto"})
+        self.lead_row = HBox([self.lead_path, self.lead_file], layout={**ROW, "display": "none"})
         as_drawn = {"align_self": "flex-start", "max_width": "100%"}  # not as wide as there is room
         self.holes, self.seen = ipywidgets.Image(format="png", layout=as_drawn), HTML()
 
@@ -143,7 +178,9 @@ class Controls:
         self.curves = HTML()
 
         self.table = HTML()
-        self.show_error = Checkbox(show_error, description="show the error: the input holds the truth", indent=False)
+        self.show_error = Checkbox(
+            show_error, description="show the error against the input, which holds the truth", indent=False
+        )
         saving = dict(icon="download", disabled=True, layout={"width": "170px"})
         self.save_settings = Button(description="Settings (JSON)", **saving)
         self.save_picture = Button(description="Picture (PNG)", **saving)
@@ -155,22 +192,30 @@ class Controls:
         values: Any = {name: digits(w) if isinstance(w, FloatLogSlider) else w.value for name, w in self.settings.items()}
         return Settings(**values)
 
-    def put(self, settings: Settings, size: tuple[int, int]) -> None:
-        """Sets the controls for a picture of a size (H, W), without an answer. A value out of a slider's range widens it."""
+    def put(self, settings: Settings, size: tuple[int, int], is_whole: bool = True) -> None:
+        """Sets the controls for a picture of a size (H, W), without an answer. A value out of a slider's range widens it.
+
+        ``is_whole`` is as in ``scales``.
+        """
         with quietly(self):
             for row in fields(settings):
                 widget, value = self.settings[row.name], getattr(settings, row.name)
                 if row.metadata["choices"]:
-                    widget.options = row.metadata["choices"](size, value)
+                    widget.options = row.metadata["choices"](size, value, is_whole)
                 elif not isinstance(widget, Dropdown):
                     at = math.log10(value) if isinstance(widget, FloatLogSlider) else value
                     widget.min, widget.max = min(widget.min, at), max(widget.max, at)
                 widget.value = value
 
     def follow(self, settings: Settings) -> None:
-        """Lets only those settings be changed that count."""
+        """Lets only those settings be changed that count, and shows their numbers and which preset they are."""
+        values = asdict(settings)
         for row in fields(settings):
             self.settings[row.name].disabled = not settings.counts(row)
+        with quietly(self):
+            for name, box in self.boxes.items():
+                box.value, box.disabled = values[name], self.settings[name].disabled
+            self.preset.value = next((name for name, preset in PRESETS.items() if preset.items() <= values.items()), OWN)
 
     def choose(self, dropdown: Dropdown, options, value) -> None:
         """Gives a list its options and its value, without an answer: between the two it has a value that nobody chose."""
@@ -179,7 +224,8 @@ class Controls:
 
     def rows(self) -> list[Widget]:
         """Returns the controls from top to bottom."""
-        settings, holes = VBox([*self.settings.values()]), VBox([self.holes, self.seen])
+        beside = {name: HBox([w, self.boxes[name]]) if name in self.boxes else w for name, w in self.settings.items()}
+        settings, holes = VBox([self.preset, *beside.values(), self.lead, self.lead_row]), VBox([self.holes, self.seen])
         return [
             HBox([settings, holes], layout={**ROW, "align_items": "flex-start"}),
             HBox([self.run, self.stop, self.reset, self.estimate], layout=ROW),

@@ -4,12 +4,17 @@ import functools
 import html
 from collections.abc import Sequence
 
-from refine_lib.photos.pixels import to_pixels
+import numpy as np
+
 from refine_lib.plots.pictures import with_hole, zoom_on_hole
 from refine_lib.pyramid import build_pyramid
 from refine_lib.widgets import draw
 from refine_lib.widgets.controls import Controls, Settings
-from refine_lib.widgets.runs import N_PICTURES, Run, Runner
+from refine_lib.widgets.leads import Lead
+from refine_lib.widgets.runner import Runner
+from refine_lib.widgets.runs import N_PICTURES, Run
+
+LONG = 120  # seconds of a run, above which the panel says what would take less
 
 
 class Display:
@@ -20,12 +25,18 @@ class Display:
         runner: has the picture, of a batch the first is shown, and its runs.
     """
 
+    lead: Lead = None  # of the next run
+
     def __init__(self, controls: Controls, runner: Runner):
         self.controls, self.runner = controls, runner
         self.size = (runner.image.shape[-2], runner.image.shape[-1])
-        self._input = with_hole(to_pixels(runner.image), runner.mask)
-        pyramid = functools.lru_cache(1)(functools.partial(build_pyramid, runner.image[:1], runner.mask[:1]))
-        self._holes = functools.lru_cache(1)(lambda scale, erosion: draw.holes(pyramid(scale), erosion))
+        self._input, self._earlier, self._said, self._leads = with_hole(runner.photo, runner.mask), len(runner.runs), "", True
+
+        @functools.lru_cache(1)
+        def pyramid(scale, window):
+            return build_pyramid(runner.part(runner.image[:1], window), runner.part(runner.mask[:1], window), scale)
+
+        self._holes = functools.lru_cache(1)(lambda erosion, *of: draw.holes(pyramid(*of), erosion))
         controls.message.value = controls.status.value = ""
         controls.choose(controls.before, ["input"], "input")
         controls.choose(controls.chosen, [], None)
@@ -33,11 +44,17 @@ class Display:
         controls.viewer.show(self.size, before=("input", self._input), after=("input", self._input))
         controls.viewer.look_at((left + wide / 2, top + tall / 2), tall)
 
+    @property
+    def run(self) -> Run | None:
+        """The latest run on this hole, if there is one."""
+        return self.runner.latest if len(self.runner.runs) > self._earlier else None
+
     def settings(self) -> None:
         """Shows which settings count, what the loss will see of the hole, and how long a run will take."""
         controls, settings = self.controls, self.controls.read()
         controls.follow(settings)
-        controls.holes.value, shares = self._holes(settings.smallest_scale, settings.erosion)
+        window, _ = self.runner.window(settings)
+        controls.holes.value, shares = self._holes(settings.erosion, settings.smallest_scale, window)
         controls.holes.layout.display = None if shares else "none"
         seen = ", ".join(
             f"{share:.0%} at level {level}" if share else f"nothing at level {level}" for level, share in enumerate(shares, 2)
@@ -45,16 +62,15 @@ class Display:
         one_level = "one level: there is no smaller picture to agree with. Choose a smaller scale"
         controls.seen.value = draw.as_html(f"yellow is what the loss sees of the hole: {seen}" if shares else one_level)
         self.estimate()
+        self._say()
 
     def runs(self) -> None:
         """Shows how far the latest run is, and what there is of all of them."""
-        controls, runner, run = self.controls, self.runner, self.runner.latest
-        problem = run if run is not None and run.message else runner
-        if problem.message:
-            controls.message.value = draw.as_html(problem.message, problem.details)
+        controls, runner, run = self.controls, self.runner, self.run
+        self._say()
         running = None if run is None or run.is_over else run
-        controls.stop.disabled = running is None
         controls.progress.value = running.share_done if running else 0.0
+        controls.stop.disabled = running is None
         controls.progress.layout.display = None if running else "none"
         controls.curves.value = draw.figure_svg(draw.losses(runner.runs[-N_PICTURES:]), _losses_in_words(run))
         self.table()
@@ -69,14 +85,21 @@ class Display:
 
     def after(self, run: Run | None) -> None:
         """Shows the picture of a run, if there is one, to the right of the line."""
-        if run is not None:
+        if run is not None and run.has_picture:
             self.controls.viewer.show(self.size, after=(f"run {run.number}{'' if run.is_over else ', so far'}", run.pixels))
+
+    def latest(self) -> np.ndarray:
+        """The picture of the latest run, or of the plain pass, or the input."""
+        run = self.run.pixels if self.run is not None else None
+        pixels = run if run is not None else self.runner.plain
+        return self._input if pixels is None else pixels
 
     def before(self) -> None:
         """Shows what was chosen to compare with to the left of the line."""
-        name, pictures = self.controls.before.value, {"input": self._input, "plain": self.runner.plain}
-        pictures |= {f"run {run.number}": run.pixels for run in self.runner.runs}
-        self.controls.viewer.show(self.size, before=(name, pictures[name]))
+        name = self.controls.before.value
+        pixels = self._input if name == "input" else self.runner.plain if name == "plain" else None
+        run = next((run for run in self.runner.runs if name == f"run {run.number}"), None)
+        self.controls.viewer.show(self.size, before=(name, run.pixels if run is not None else pixels))
 
     def zoom(self) -> None:
         """Shows what the box holds, with the side that was chosen, about the place where it is."""
@@ -90,21 +113,42 @@ class Display:
         self.controls.table.value = runs_table(self.runner.runs, error)
 
     def estimate(self) -> None:
-        """Shows about how long a run will take."""
-        seconds = self.runner.seconds_for(self.controls.read())
-        known = f"a run takes about {draw.duration(seconds or 0)} ({self.runner.device})"
-        text = "measuring the pace" if seconds is None else known
+        """Shows about how long a run will take, on what part of the picture, and whether memory holds it."""
+        settings = self.controls.read()
+        seconds, (window, budget) = self.runner.seconds_for(settings, self.lead), self.runner.window(settings)
+        text = "measuring the pace"
+        if seconds is not None:
+            text = f"a run takes about {draw.duration(seconds)} ({self.runner.device})"
+        if window.size != self.size:
+            text += f", on {window.size[1]} x {window.size[0]} px around the hole"
+        if seconds is not None and seconds > LONG:
+            text += ". That is long: the preset fast, fewer iterations or a smaller hole take less"
+        if not budget.holds(*window.size):
+            text += f". It {budget.compare(*window.size)}: fill a smaller hole, or one at a time"
         self.controls.estimate.value = "" if self.runner.message else draw.as_html(text)
+
+    def _say(self):
+        """Shows what the latest run has to say, while its settings are the panel's; an error of an answer goes before."""
+        run, runner, details = self.run, self.runner, ""
+        text = "The hole is the whole picture: there is nothing to go by." if runner.hole.all() else ""
+        if run is not None and run.message and run.settings == self.controls.read():
+            text, details = run.message, run.details
+        elif runner.message:
+            text, details = runner.message, runner.details
+        message, text = self.controls.message, draw.as_html(text, details)
+        if message.value in ("", self._said):
+            message.value = text
+        self._said = text
 
     def _offer(self):
         """Brings the lists of pictures to compare with, and of runs to save, up to date."""
         controls, over = self.controls, [run for run in self.runner.runs if run.is_over]
-        pictured = [f"run {run.number}" for run in over if run.pixels is not None]
-        before = ("input", *["plain"] * (self.runner.plain is not None), *pictured)
+        pictured = [f"run {run.number}" for run in over if run.has_picture]
+        before = ("input", *["plain"] * self.runner.has_plain, *pictured)
         if before != controls.before.options:
             value = controls.before.value if controls.before.value in before else "input"
-            if len(pictured) == 1 and value == "input" and "plain" in before:
-                value = "plain"  # what the first refined picture should be compared with
+            if self._leads and value == "input" and "plain" in before and self.run is not None and self.run.is_over:
+                value, self._leads = "plain", False  # what the first refined picture should be compared with
             controls.choose(controls.before, before, value)
             self.before()
         to_save = tuple((f"run {run.number}", run.number) for run in reversed(over))
@@ -125,26 +169,44 @@ def _losses_in_words(run):
 
 def _status(run, runner):
     if run is None:
-        return "this is one plain pass; Run refines it" if runner.plain is not None else ""
+        return "this is one plain pass; Run refines it" if runner.has_plain else ""
     if run.is_over:
         return f"run {run.number} {run.state} after {draw.duration(run.seconds)}"
     if run.state == "waiting":
         return f"run {run.number} waits for what is computed now"
+    if run.is_stopping:
+        return f"run {run.number} stops after this iteration"
     height, width = run.sizes[run.level]
-    left = "" if run.seconds_left is None else f", {draw.duration(run.seconds_left)} left"
+    left = "" if run.seconds_left is None else f", about {draw.duration(run.seconds_left)} left"
     return f"run {run.number}: level {run.level + 1} of {len(run.sizes)}, {height} x {width} px{left}"
 
 
 def runs_table(runs: Sequence[Run], plain_error: float | None = None) -> str:
     """Returns the runs as an HTML table, the latest first; with their errors where that of the plain pass is given."""
     rows = [
-        {"run": run.number, **run.settings.cells(), "last loss": _number(run.loss), "error": _number(run.error)}
+        {
+            "run": run.number,
+            **run.settings.cells(),
+            "hole": f"{run.hole_share:.1%}",
+            "led by": run.led_by,
+            "last loss": _number(run.loss),
+            "error": _number(run.error),
+        }
         | {"seconds": f"{run.seconds:.1f}", "": run.state}
         for run in reversed(runs)
     ]
     if plain_error is not None:
         rows.append({"run": "plain", "error": _number(plain_error)})
-    names = ["run", *Settings().cells(), "last loss", *["error"] * (plain_error is not None), "seconds", ""]
+    names = [
+        "run",
+        *Settings().cells(),
+        "hole",
+        *["led by"] * any(run.led_by for run in runs),
+        "last loss",
+        *["error"] * (plain_error is not None),
+        "seconds",
+        "",
+    ]
     head = "".join(f"<th>{name}</th>" for name in names)
     cells = ("".join(f"<td>{html.escape(str(row.get(name, '')))}</td>" for name in names) for row in rows)
     body = "".join(f"<tr>{cell}</tr>" for cell in cells)

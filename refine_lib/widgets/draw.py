@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from refine_lib.masks import erode
 from refine_lib.photos.pixels import to_pixels
@@ -16,6 +16,7 @@ from refine_lib.plots.style import RC, dress
 from refine_lib.pyramid import Pyramid, whole_hole
 
 GAP_PX = 8
+MOST_STILL_BYTES = 60_000  # of a picture that a notebook keeps
 # Colors of a chart stand for those of the page, light or dark: ``figure_svg`` puts the page's in their places.
 TEXT, NOW, GHOST, GRID = "#010203", "#010204", "#010205", "#010206"
 OF_PAGE = {TEXT: "currentColor", NOW: "var(--refine-now)", GHOST: "var(--refine-ghost)", GRID: "var(--refine-grid)"}
@@ -35,10 +36,16 @@ def cut(pixels: np.ndarray, box: Sequence[float], size: tuple[int, ...]) -> byte
 
     A picture of a smaller level is enlarged as the method enlarges it, bilinearly.
     """
-    picture = Image.fromarray(pixels)
-    left, top, width, height = box
-    corners = (left * picture.width, top * picture.height, (left + width) * picture.width, (top + height) * picture.height)
-    return png_of(picture.resize((size[0], size[1]), Image.Resampling.BILINEAR, box=corners))
+    spans, parts = [], []
+    for share, length, pixel_count, shown in zip(box[:2], box[2:], pixels.shape[1::-1], size, strict=True):
+        start, stop = share * pixel_count, (share + length) * pixel_count
+        beside = int((stop - start) / shown) + 2  # what the filter sees
+        first = max(int(start) - beside, 0)
+        spans.append((start - first, stop - first))
+        parts.append(slice(first, int(stop) + beside + 1))
+    (left, right), (top, bottom) = spans
+    picture = Image.fromarray(np.ascontiguousarray(pixels[parts[1], parts[0]]))  # Pillow copies: no more than is shown
+    return png_of(picture.resize((size[0], size[1]), Image.Resampling.BILINEAR, box=(left, top, right, bottom)))
 
 
 def holes(pyramid: Pyramid, erosion: int, height: int = 130) -> tuple[bytes, list[float]]:
@@ -114,6 +121,21 @@ def figure_svg(figure: Figure, words: str) -> str:
     for color, of_page in OF_PAGE.items():
         svg = svg.replace(color, of_page)
     return f'<svg class="refine-chart" role="img" aria-label="{html.escape(words)}"{svg}'
+
+
+def still(pixels: np.ndarray, words: str) -> bytes:
+    """Returns pixels (H, W, 3) of uint8 as a small JPEG with a line of words under it: at most ``MOST_STILL_BYTES``."""
+    for side, quality in ((512, 85), (512, 60), (384, 40), (256, 20)):
+        picture = Image.fromarray(pixels)
+        picture.thumbnail((side, side), Image.Resampling.BOX)
+        page = Image.new("RGB", (max(picture.width, 330), picture.height + 20), "white")
+        page.paste(picture)
+        ImageDraw.Draw(page).text((4, picture.height + 4), words, fill="black")
+        file = io.BytesIO()
+        page.save(file, "JPEG", quality=quality)
+        if file.tell() <= MOST_STILL_BYTES:
+            break
+    return file.getvalue()
 
 
 def as_html(message: str, details: str = "") -> str:

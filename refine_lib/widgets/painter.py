@@ -27,7 +27,7 @@ from refine_lib.widgets.controls import ROW, quietly
 from refine_lib.widgets.draw import to_png
 from refine_lib.widgets.painting import SHOWN_SIDE_PX, Painting, looks_like_a_mask
 from refine_lib.widgets.panel import Panel
-from refine_lib.widgets.viewer import HERE
+from refine_lib.widgets.viewer import text_of
 
 LARGEST_FILE_BYTES = 200 * 2**20
 TOOLS = ("paint", "erase", "rectangle", "erase a rectangle")
@@ -44,8 +44,8 @@ stroke.<br><b>Brush</b>: [ and ] change its width.<br><b>Zoom</b>: the wheel, + 
 class Canvas(anywidget.AnyWidget):
     """What is painted on. The page sends the points of a stroke, in pixels of the picture, and files in parts."""
 
-    _esm = HERE / "painter.js"
-    _css = HERE / "widgets.css"
+    _esm = text_of("painter.js")
+    _css = text_of("widgets.css")
     picture = traitlets.Bytes().tag(sync=True)
     hole = traitlets.Bytes().tag(sync=True)
     size = traitlets.List(traitlets.Int(), [1, 1]).tag(sync=True)  # (H, W) of the picture in full
@@ -166,8 +166,15 @@ class MaskPainter(Panel):
 
     def feed(self, tuner: Any) -> None:
         """Shows a button that hands the picture and its hole to a ``Tuner``, in the place of the one before."""
-        self.controls.use.layout.display = None
+        use, stop, progress = self.controls.use, tuner.controls.stop, tuner.controls.progress
+        use.layout.display = None
         self._tuner = tuner
+
+        def tell(_):
+            use.description = "Fill this hole" if stop.disabled else f"Filling, {progress.value:.0%} done"
+
+        stop.observe(tell, "disabled")
+        progress.observe(tell, "value")
 
     def _shown(self, answer, *arguments):
         if not self.controls.are_filled:
@@ -250,9 +257,15 @@ class MaskPainter(Panel):
         self._say(FALLS_WITH_DISTANCE)
 
     def _use(self):
-        if not self.mask.any():
-            raise ValueError("the hole is empty; expected at least one stroke")
-        self._tuner.set_picture(self.image, self.mask)
+        use = self.controls.use
+        use.description = "Handing over ..."
+        try:
+            if not (mask := self.mask).any():
+                raise ValueError("the hole is empty; expected at least one stroke")
+            self._tuner.fill(self.image, mask, holds_truth=bool(self.controls.picture.value))
+        finally:
+            if self._tuner.controls.stop.disabled:
+                use.description = "Fill this hole"
 
     def _from_page(self, _, message, buffers):
         if "points" in message:

@@ -6,6 +6,7 @@ const SENDS_A_SECOND = 12;
 const WAYS = { line: "line between", beside: "side by side", difference: "difference, 4 times" };
 const HOLD_KEY = "b";
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const PATIENCE = 10; // seconds without a sign of life, after which the page says so
 
 function shownPicture(model, name) {
   const picture = document.createElement("img");
@@ -117,7 +118,10 @@ function render({ model, el }) {
   Object.assign(slider, { type: "range", min: 0, max: 1, step: 0.001, value: 0.5 });
   slider.setAttribute("aria-label", "line between before and after");
   below.append(left, slider, right);
-  root.append(panes, below, waysToCompare(root));
+  const silence = document.createElement("div");
+  silence.className = "refine-problem";
+  silence.setAttribute("role", "status");
+  root.append(panes, below, waysToCompare(root), silence);
   el.append(root);
 
   const divide = () => root.style.setProperty("--line", `${100 * slider.value}%`);
@@ -154,6 +158,14 @@ function render({ model, el }) {
     const far = event.shiftKey ? 0.5 : 0.1; // of the box
     moveTo(x + (0.5 + far * arrow[0]) * width, y + (0.5 + far * arrow[1]) * height);
   });
+  // Python counts while a run goes on. A kernel that is gone counts no more.
+  let heard = Date.now();
+  const listen = () => {
+    const seconds = Math.round((Date.now() - heard) / 1000);
+    const waits = model.get("alive") > 0 && seconds > PATIENCE;
+    silence.textContent = waits ? `no answer from the kernel for ${seconds} s: it may have ended, and its runs with it` : "";
+  };
+  const clock = setInterval(listen, 1000);
   const placeAsTold = () => timer ?? place(model.get("box"));
   const name = () => {
     left.textContent = model.get("before_name");
@@ -168,12 +180,13 @@ function render({ model, el }) {
     zoom.root.style.setProperty("--aspect", (aspect * width) / height);
   };
   const follow = { "change:box": () => (placeAsTold(), shape()), "change:aspect": shape };
+  follow["change:alive"] = () => ((heard = Date.now()), listen());
   Object.assign(follow, { "change:before_name": name, "change:after_name": name });
   for (const event in follow) model.on(event, follow[event]);
   divide(), place(model.get("box")), name(), shape();
 
   return () => {
-    clearTimeout(timer);
+    clearTimeout(timer), clearInterval(clock);
     for (const event in follow) model.off(event, follow[event]);
     whole.forget(), zoom.forget();
   };

@@ -8,8 +8,12 @@ import traitlets
 
 from refine_lib.widgets.draw import cut, to_png
 
-HERE = Path(__file__).parent
 LONGEST_PX = 512  # no picture is shown with a longer side, so none is sent
+
+
+def text_of(name: str) -> str:
+    """The text of a file beside this one. A widget that has its path in place of its text is never freed."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 class Viewer(anywidget.AnyWidget):
@@ -21,8 +25,8 @@ class Viewer(anywidget.AnyWidget):
         lock: a ``threading.RLock``, held by whoever calls a method.
     """
 
-    _esm = HERE / "viewer.js"
-    _css = HERE / "widgets.css"
+    _esm = text_of("viewer.js")
+    _css = text_of("widgets.css")
     before = traitlets.Bytes().tag(sync=True)
     after = traitlets.Bytes().tag(sync=True)
     before_zoom = traitlets.Bytes().tag(sync=True)
@@ -30,6 +34,7 @@ class Viewer(anywidget.AnyWidget):
     before_name = traitlets.Unicode("before").tag(sync=True)
     after_name = traitlets.Unicode("after").tag(sync=True)
     aspect = traitlets.Float(1.0).tag(sync=True)
+    alive = traitlets.Int(0).tag(sync=True)  # counts while a run goes on, else 0
     box = traitlets.List(traitlets.Float(), [0.3, 0.3, 0.4, 0.4]).tag(sync=True)
 
     def __init__(self, lock):
