@@ -70,12 +70,10 @@ function render({ model, el }) {
     root.style.maxWidth = `min(640px, ${(640 * width) / height}px)`;
     root.ariaLabel = `picture to paint a hole on, ${width} x ${height} pixels`;
   };
-  const showPicture = () => {
-    shape();
+  const showPicture = () => (shape(), swap(picture, model.get("picture")));
+  const forget = () => {
     [strokes, stroke, last, tap, cursor] = [[], null, null, null, null];
-    [detail, detailHole].forEach((part) => (part.hidden = true));
-    look(1, 0, 0);
-    return swap(picture, model.get("picture"));
+    all();
   };
   const showHole = () => swap(hole, model.get("hole"));
   const showDetail = ([left, top, right, bottom], parts) => {
@@ -92,6 +90,7 @@ function render({ model, el }) {
   // What was drawn here is taken away when Python's answer to the stroke is on the screen: there is no flicker.
   let answered = null;
   const answer = async (message, parts) => {
+    if (message.taken) forget();
     if (message.received) told.textContent = "";
     if (message.detail) answered = showDetail(message.detail, parts);
     if (!("painted" in message)) return;
@@ -310,13 +309,13 @@ function render({ model, el }) {
   const onDrop = (event) => {
     if (!event.dataTransfer?.types.includes("Files")) return;
     const isOver = panel().contains(event.target);
-    const label = isOver && event.target.closest("label[data-kind]");
-    root.classList.toggle("refine-over", isOver && !label && event.type === "dragover");
-    for (const one of files.children) one.classList.toggle("refine-over", one === label && event.type === "dragover");
+    const button = isOver && event.target.closest("button[data-kind]");
+    const over = event.type === "dragover" && isOver && (button || root);
+    for (const one of [root, ...files.children]) one.classList.toggle("refine-over", one === over);
     if (event.type === "dragleave" || (event.defaultPrevented && !isOver)) return;
     event.preventDefault();
     event.dataTransfer.dropEffect = isOver ? "copy" : "none";
-    if (isOver && event.type === "drop") take(label ? label.dataset.kind : "dropped", event.dataTransfer.files);
+    if (isOver && event.type === "drop") take(button ? button.dataset.kind : "dropped", event.dataTransfer.files);
   };
   const onBlur = (event) => event.target === window && hold(false);
   const before = { keydown: onKey, keyup: onKey, paste: onPaste, blur: onBlur }; // any other's listeners
@@ -357,6 +356,7 @@ function describe(panel, root) {
   for (const button of panel.querySelectorAll(".widget-toggle-button")) {
     button.ariaPressed = button.classList.contains("mod-active");
   }
+  panel.querySelectorAll("button i").forEach((icon) => (icon.ariaHidden = true)); // a letter of a font of pictures
   panel.querySelector(".refine-problem")?.setAttribute("role", "status");
 }
 
@@ -374,10 +374,10 @@ async function swap(picture, bytes) {
 }
 
 function fileButton(parent, kind, take) {
-  const label = add(parent, "label", "", { textContent: `Open a ${kind} ...` });
-  label.dataset.kind = kind;
-  const input = add(label, "input", "", { type: "file", accept: "image/*,.avif,.heic,.heif,.npy" });
-  input.dataset.kind = kind;
+  const button = add(parent, "button", "", { type: "button", textContent: `Open a ${kind} ...` });
+  const input = add(parent, "input", "", { type: "file", accept: "image/*,.avif,.heic,.heif,.npy", hidden: true });
+  input.dataset.kind = button.dataset.kind = kind;
+  button.addEventListener("click", () => input.click());
   input.addEventListener("change", () => {
     take(kind, input.files);
     input.value = "";

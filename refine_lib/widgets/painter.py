@@ -202,6 +202,7 @@ class MaskPainter(Panel):
             self.canvas.size, self.canvas.width = [height, width], self.controls.width.value
             self.canvas.picture = to_png(pixels, SHOWN_SIDE_PX)
             self._show_hole()
+        self.canvas.send({"taken": True})
 
     def _show_hole(self):
         self.canvas.hole = self._painting.to_png()
