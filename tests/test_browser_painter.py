@@ -21,12 +21,17 @@ MaskPainter(torch.rand(1, 3, 192, 256))
 """
 HERE = """
     window.stage = () => document.querySelector(".refine-stage").getBoundingClientRect();
-    window.painted = (x, y) => pixels("hole")[4 * (y * 256 + x) + 3] > 0;
-    window.area = () => Math.round(share("hole") * 256 * 192);
+    window.alphas = (shown, width, height) => {
+      const pen = new OffscreenCanvas(width, height).getContext("2d");
+      pen.drawImage(shown, 0, 0);
+      return pen.getImageData(0, 0, width, height).data.filter((value, i) => i % 4 === 3);
+    };
+    window.holes = () => alphas(document.querySelector("img[data-name=hole]"), 256, 192);
+    window.painted = (x, y) => holes()[y * 256 + x] > 0;
+    window.area = () => holes().filter((alpha) => alpha > 0).length;
     window.drawn = () => {  // what the page itself shows of strokes
       const canvas = document.querySelector(".refine-painter canvas");
-      const pen = canvas.getContext("2d");
-      return pen.getImageData(0, 0, canvas.width, canvas.height).data.filter((value) => value > 0).length;
+      return alphas(canvas, canvas.width, canvas.height).filter((alpha) => alpha > 0).length;
     };
     window.isStill = () => [...document.querySelectorAll(".refine-stage img")].every((img) => img.ariaBusy !== "true");
     window.others = [];  // the keys that reach who listens on the page
@@ -95,7 +100,7 @@ def dot(page, x, y):
 
 def hole(page):
     page.wait_for_function("isStill()")
-    return np.reshape(page.evaluate("pixels('hole')"), (H, W, 4))[..., 3] > 0
+    return np.reshape(page.evaluate("[...holes()]"), (H, W)) > 0
 
 
 def width(page):
@@ -416,6 +421,10 @@ class TestEveryone:
         ]:
             assert page.get_by_role(role, name=name, exact=True).count() == 1, (role, name)
         page.get_by_role("button", name="rectangle", exact=True).click()
+        point(page, 9, 9)
+        page.wait_for_function(
+            "(brush => brush.hidden || brush.style.width === '7px')(document.querySelector('.refine-brush'))"
+        )
         page.get_by_role("button", name="rectangle", exact=True, pressed=True).wait_for()
         page.get_by_role("button", name="paint", exact=True, pressed=False).wait_for()
         assert page.get_by_role("button", name="Undo").is_disabled()
@@ -445,14 +454,16 @@ class TestEveryone:
         point(page, 50, 50)
         page.mouse.wheel(0, -200)
         page.get_by_role("button", name="Show all").wait_for()
+        style = None
         if theme == "dark":
             css = Path(sys.prefix, "share/jupyter/lab/themes/@jupyterlab/theme-dark-extension/index.css").read_text()
-            page.add_style_tag(content=css[css.index(":root") :] + "body { background: var(--jp-layout-color0) !important; }")
+            style = page.add_style_tag(content=css[css.index(":root") :] + "body { background: #111 !important; }")
         picture_of(page, f"painter_{theme}")
         tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
         found = axe.Axe().run(page, context=".refine-mask-painter", options={"runOnly": tags})
         assert found.violations_count == 0, found.generate_report()
-        page.evaluate("document.querySelectorAll('head style').forEach((style) => style.dataset.theme && style.remove())")
+        if style:
+            style.evaluate("style => style.remove()")
         page.get_by_text("Keys and gestures").click()
         unfold.click()
 

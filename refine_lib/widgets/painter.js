@@ -1,21 +1,13 @@
 // A picture to paint a hole on, with mouse, pen, finger or keys. A stroke is drawn here at once and sent as a list of points;
 // Python paints it at the picture's own size and sends back what is to be seen. All points are in pixels of the picture.
 // Zooming and panning happen here alone: when they rest, Python is asked for what the page does not have at that size.
+// The functions of page.js stand behind this file, in one script.
 
-const PART = 2 ** 20; // bytes of a file in a message: a server drops a connection that brings more than 10 MB in one
 const REST = 250; // ms without zoom and pan, after which the part that is seen is asked for
 const SHARPEST = 16; // of the page's pixels to one of the picture, when it is zoomed all the way
 const TAP = { ms: 400, px: 6 }; // two taps so near in time and place are a double click
 const CONTROL = "button, a, summary, input, select, [role=slider]"; // what has its own use for the space bar
 const TYPED = "input:not([type=file]), textarea, select, [contenteditable]:not([contenteditable=false])";
-
-const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
-
-function add(parent, kind, className, properties) {
-  const element = Object.assign(document.createElement(kind), { className }, properties);
-  parent.append(element);
-  return element;
-}
 
 function render({ model, el }) {
   const root = add(el, "div", "refine-painter", { tabIndex: 0, role: "application" });
@@ -338,69 +330,9 @@ function render({ model, el }) {
     for (const event in changes) model.off(event, changes[event]);
     for (const name in before) window.removeEventListener(name, before[name], true);
     for (const name in after) window.removeEventListener(name, after[name]);
-    named.disconnect(), sized.disconnect(), clearTimeout(resting), (turn = -1);
+    named.disconnect(), sized.disconnect(), clearTimeout(resting);
     [picture, hole, detail, detailHole].forEach((shown) => URL.revokeObjectURL(shown.src));
   };
-}
-
-// What ipywidgets leaves out for those who do not see its controls: names of sliders, states of buttons, news.
-function describe(panel, root) {
-  const keys = panel.querySelector(".refine-keys p");
-  if (keys) root.setAttribute("aria-describedby", (keys.id ||= `refine-keys-${Math.random().toString(36).slice(2)}`));
-  for (const slider of panel.querySelectorAll(".widget-slider")) {
-    const name = slider.querySelector(".widget-label").textContent;
-    slider.querySelector(".noUi-handle")?.setAttribute("aria-label", name);
-    const readout = { role: "textbox", "aria-label": `${name}, typed` };
-    for (const key in readout) slider.querySelector(".widget-readout").setAttribute(key, readout[key]);
-  }
-  for (const button of panel.querySelectorAll(".widget-toggle-button")) {
-    button.ariaPressed = button.classList.contains("mod-active");
-  }
-  panel.querySelectorAll("button i").forEach((icon) => (icon.ariaHidden = true)); // a letter of a font of pictures
-  panel.querySelector(".refine-problem")?.setAttribute("role", "status");
-}
-
-// Shows a PNG in the place of another when it is decoded, as in viewer.js: a widget's script is one file.
-async function swap(picture, bytes) {
-  if (!bytes?.byteLength) return;
-  picture.wanted = bytes;
-  picture.ariaBusy = true;
-  const next = new Image();
-  next.src = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
-  await next.decode().catch(() => {}); // then the browser shows that it is broken
-  const old = picture.src;
-  if (picture.wanted === bytes) Object.assign(picture, { src: next.src, ariaBusy: false });
-  URL.revokeObjectURL(picture.src === next.src ? old : next.src);
-}
-
-function fileButton(parent, kind, take) {
-  const button = add(parent, "button", "", { type: "button", textContent: `Open a ${kind} ...` });
-  const input = add(parent, "input", "", { type: "file", accept: "image/*,.avif,.heic,.heif,.npy", hidden: true });
-  input.dataset.kind = button.dataset.kind = kind;
-  button.addEventListener("click", () => input.click());
-  input.addEventListener("change", () => {
-    take(kind, input.files);
-    input.value = "";
-  });
-}
-
-async function send(model, kind, file, tell, goesOn) {
-  const [size, most] = [file.size, model.get("largest_file")].map((bytes) => `${(bytes / 2 ** 20).toFixed(0)} MB`);
-  if (file.size > model.get("largest_file")) {
-    return tell(`${file.name} has ${size}; at most ${most} can be sent. Give its path instead.`);
-  }
-  const parts = Math.max(Math.ceil(file.size / PART), 1);
-  try {
-    for (let part = 0; part < parts && goesOn(); part++) {
-      const bytes = await file.slice(part * PART, (part + 1) * PART).arrayBuffer();
-      const isLast = part + 1 === parts;
-      tell(isLast ? `reading ${file.name}` : `sending ${file.name}: ${Math.round((100 * part) / parts)} %`);
-      model.send({ file: file.name, kind, part, parts }, undefined, [bytes]);
-      await new Promise((done) => setTimeout(done, 20));
-    }
-  } catch (error) {
-    tell(`${file.name} could not be read: ${error.message}`);
-  }
 }
 
 export default { render };

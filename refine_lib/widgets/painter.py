@@ -44,7 +44,7 @@ stroke.<br><b>Brush</b>: [ and ] change its width.<br><b>Zoom</b>: the wheel, + 
 class Canvas(anywidget.AnyWidget):
     """What is painted on. The page sends the points of a stroke, in pixels of the picture, and files in parts."""
 
-    _esm = HERE / "painter.js"
+    _esm = "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("painter.js", "page.js"))
     _css = HERE / "widgets.css"
     picture = traitlets.Bytes().tag(sync=True)
     hole = traitlets.Bytes().tag(sync=True)
