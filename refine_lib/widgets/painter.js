@@ -125,6 +125,7 @@ function render({ model, el }) {
     const frame = root.getBoundingClientRect();
     const [wide, high] = [frame.width, frame.height].map((side) => Math.round(side * devicePixelRatio));
     Object.assign(fresh, { width: wide, height: high }); // which clears it
+    if (stroke) equip();
     const pen = fresh.getContext("2d");
     const by = scale() * devicePixelRatio;
     pen.setTransform(by, 0, 0, by, view.x * wide, view.y * high);
@@ -142,9 +143,10 @@ function render({ model, el }) {
       pen.stroke();
     }
   };
+  // A tool that was clicked comes by way of Python: until the stroke ends it is not too late.
+  const equip = () => ["rectangle", "erases", "width", "size"].forEach((name) => (stroke[name] = model.get(name)));
   const begin = (point) => {
-    const drawnWith = ["rectangle", "erases", "width", "size"].map((name) => [name, model.get(name)]);
-    stroke = { id: Math.random(), points: [point], ...Object.fromEntries(drawnWith) };
+    stroke = { id: Math.random(), points: [point] };
     strokes.push(stroke);
     draw();
   };
@@ -155,6 +157,7 @@ function render({ model, el }) {
     draw();
   };
   const finish = () => {
+    equip();
     last = stroke.points.at(-1);
     const points = stroke.points.map((point) => point.map((at) => Math.round(10 * at) / 10));
     model.send({ ...stroke, points });

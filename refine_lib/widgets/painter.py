@@ -60,6 +60,9 @@ class Sent(io.BytesIO):
 
     name = ""
 
+    def __repr__(self):
+        return repr(self.name)
+
 
 class MaskPainter(Panel):
     """A picture on a page, and a hole that is painted on it with mouse, pen, finger or keys.
