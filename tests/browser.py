@@ -78,10 +78,12 @@ def serving(folder):
                 time.sleep(0.25)
         raise TimeoutError((folder / "log").read_text())
 
-    yield start
-    for server in servers:
-        server.terminate()
-        server.wait(SECONDS / 1000)
+    try:
+        yield start
+    finally:
+        for server in servers:
+            server.terminate()
+            server.wait(SECONDS / 1000)
     bad = [line for line in (folder / "log").read_text().splitlines() if re.search(r"\[E |ERROR|CRITICAL|Traceback", line)]
     assert not [line for line in bad if not re.search("received signal 15|restarted failed", line)]  # a test kills a kernel
 
@@ -97,8 +99,10 @@ def watched_page(browser, **options):
     page.on("pageerror", lambda error: problems.append(str(error)))
     elsewhere = re.compile("https?://(?!127.0.0.1:)")
     page.on("request", lambda request: problems.append(request.url) if elsewhere.match(request.url) else None)
-    yield page
-    page.close()
+    try:
+        yield page
+    finally:
+        page.close()
     assert not problems
 
 

@@ -7,7 +7,7 @@ import pytest
 from browser import browser  # noqa: F401
 from PIL import Image
 
-from refine_lib.widgets.viewer import HERE
+from refine_lib.widgets.viewer import Viewer
 
 pytestmark = pytest.mark.browser
 SIDE, GRAY, HOLE = 200, 100, (slice(50, 150), slice(50, 150))
@@ -37,7 +37,7 @@ def pictures():
 @pytest.fixture(params=[(1100, 700), (390, 844)], ids=["wide", "phone"])
 def page(browser, request):  # noqa: F811
     files = {name: _png(pixels) for name, pixels in pictures().items()} | {"": PAGE.encode()}
-    files |= {name: (HERE / name).read_bytes() for name in ("viewer.js", "widgets.css")}
+    files |= {"viewer.js": Viewer._esm.encode(), "widgets.css": Viewer._css.encode()}
     kinds = {"": "text/html", "viewer.js": "text/javascript", "widgets.css": "text/css"}
 
     def answer(route):

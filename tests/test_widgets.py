@@ -835,7 +835,8 @@ class TestMaskPainter:
         painter.controls.path.value = "nowhere.png"
         assert painter.controls.message.value == "photo is &#x27;nowhere.png&#x27;; expected the path of a picture"
         self.send(painter, b"no picture", file="upload.png", kind="photo", part=0, parts=1)
-        assert "upload.png cannot be read as a picture" in painter.controls.message.value
+        said = "upload.png cannot be read as a picture: cannot identify image file &#x27;upload.png&#x27;"
+        assert painter.controls.message.value == said
         assert torch.equal(painter.image, scene[0]) and torch.equal(painter.mask, scene[1])
         with pytest.raises(ValueError, match="image has a batch of 2"):
             MaskPainter(scene[0].expand(2, -1, -1, -1))

@@ -114,7 +114,7 @@ def _in_colors_of_page(ax):
 
 
 def figure_svg(figure: Figure, words: str) -> str:
-    """Returns a figure as the HTML of an SVG in the page's own colors, as wide as there is room, for a screen reader in words."""
+    """Returns a figure as the HTML of an SVG in the page's own colors, as wide as there is room, and in words."""
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     svg = file.getvalue().partition("<svg")[2]

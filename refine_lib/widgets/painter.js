@@ -1,21 +1,13 @@
 // A picture to paint a hole on, with mouse, pen, finger or keys. A stroke is drawn here at once and sent as a list of points;
 // Python paints it at the picture's own size and sends back what is to be seen. All points are in pixels of the picture.
 // Zooming and panning happen here alone: when they rest, Python is asked for what the page does not have at that size.
+// The functions of page.js stand behind this file, in one script.
 
-const PART = 2 ** 20; // bytes of a file in a message: a server drops a connection that brings more than 10 MB in one
 const REST = 250; // ms without zoom and pan, after which the part that is seen is asked for
 const SHARPEST = 16; // of the page's pixels to one of the picture, when it is zoomed all the way
 const TAP = { ms: 400, px: 6 }; // two taps so near in time and place are a double click
 const CONTROL = "button, a, summary, input, select, [role=slider]"; // what has its own use for the space bar
 const TYPED = "input:not([type=file]), textarea, select, [contenteditable]:not([contenteditable=false])";
-
-const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
-
-function add(parent, kind, className, properties) {
-  const element = Object.assign(document.createElement(kind), { className }, properties);
-  parent.append(element);
-  return element;
-}
 
 function render({ model, el }) {
   const root = add(el, "div", "refine-painter", { tabIndex: 0, role: "application" });
@@ -70,12 +62,10 @@ function render({ model, el }) {
     root.style.maxWidth = `min(640px, ${(640 * width) / height}px)`;
     root.ariaLabel = `picture to paint a hole on, ${width} x ${height} pixels`;
   };
-  const showPicture = () => {
-    shape();
+  const showPicture = () => (shape(), swap(picture, model.get("picture")));
+  const forget = () => {
     [strokes, stroke, last, tap, cursor] = [[], null, null, null, null];
-    [detail, detailHole].forEach((part) => (part.hidden = true));
-    look(1, 0, 0);
-    return swap(picture, model.get("picture"));
+    all();
   };
   const showHole = () => swap(hole, model.get("hole"));
   const showDetail = ([left, top, right, bottom], parts) => {
@@ -92,6 +82,7 @@ function render({ model, el }) {
   // What was drawn here is taken away when Python's answer to the stroke is on the screen: there is no flicker.
   let answered = null;
   const answer = async (message, parts) => {
+    if (message.taken) forget();
     if (message.received) told.textContent = "";
     if (message.detail) answered = showDetail(message.detail, parts);
     if (!("painted" in message)) return;
@@ -134,6 +125,7 @@ function render({ model, el }) {
     const frame = root.getBoundingClientRect();
     const [wide, high] = [frame.width, frame.height].map((side) => Math.round(side * devicePixelRatio));
     Object.assign(fresh, { width: wide, height: high }); // which clears it
+    if (stroke) equip();
     const pen = fresh.getContext("2d");
     const by = scale() * devicePixelRatio;
     pen.setTransform(by, 0, 0, by, view.x * wide, view.y * high);
@@ -151,9 +143,10 @@ function render({ model, el }) {
       pen.stroke();
     }
   };
+  // A tool that was clicked comes by way of Python: until the stroke ends it is not too late.
+  const equip = () => ["rectangle", "erases", "width", "size"].forEach((name) => (stroke[name] = model.get(name)));
   const begin = (point) => {
-    const drawnWith = ["rectangle", "erases", "width", "size"].map((name) => [name, model.get(name)]);
-    stroke = { id: Math.random(), points: [point], ...Object.fromEntries(drawnWith) };
+    stroke = { id: Math.random(), points: [point] };
     strokes.push(stroke);
     draw();
   };
@@ -164,6 +157,7 @@ function render({ model, el }) {
     draw();
   };
   const finish = () => {
+    equip();
     last = stroke.points.at(-1);
     const points = stroke.points.map((point) => point.map((at) => Math.round(10 * at) / 10));
     model.send({ ...stroke, points });
@@ -310,13 +304,13 @@ function render({ model, el }) {
   const onDrop = (event) => {
     if (!event.dataTransfer?.types.includes("Files")) return;
     const isOver = panel().contains(event.target);
-    const label = isOver && event.target.closest("label[data-kind]");
-    root.classList.toggle("refine-over", isOver && !label && event.type === "dragover");
-    for (const one of files.children) one.classList.toggle("refine-over", one === label && event.type === "dragover");
+    const button = isOver && event.target.closest("button[data-kind]");
+    const over = event.type === "dragover" && isOver && (button || root);
+    for (const one of [root, ...files.children]) one.classList.toggle("refine-over", one === over);
     if (event.type === "dragleave" || (event.defaultPrevented && !isOver)) return;
     event.preventDefault();
     event.dataTransfer.dropEffect = isOver ? "copy" : "none";
-    if (isOver && event.type === "drop") take(label ? label.dataset.kind : "dropped", event.dataTransfer.files);
+    if (isOver && event.type === "drop") take(button ? button.dataset.kind : "dropped", event.dataTransfer.files);
   };
   const onBlur = (event) => event.target === window && hold(false);
   const before = { keydown: onKey, keyup: onKey, paste: onPaste, blur: onBlur }; // any other's listeners
@@ -324,12 +318,8 @@ function render({ model, el }) {
   for (const name in before) window.addEventListener(name, before[name], true);
   for (const name in after) window.addEventListener(name, after[name]);
 
-  const named = new MutationObserver(() => describe(panel(), root));
-  const sized = new ResizeObserver(() => {
-    named.observe(panel(), { subtree: true, childList: true, attributeFilter: ["class"] }); // now it has a panel around it
-    describe(panel(), root);
-    draw();
-  });
+  const stopNaming = nameControls(root, panel);
+  const sized = new ResizeObserver(() => draw());
   sized.observe(root);
   const changes = { "change:picture": showPicture, "change:hole": showHole, "change:size": shape, "msg:custom": answer };
   changes["change:width"] = changes["change:rectangle"] = () => showBrush();
@@ -339,68 +329,9 @@ function render({ model, el }) {
     for (const event in changes) model.off(event, changes[event]);
     for (const name in before) window.removeEventListener(name, before[name], true);
     for (const name in after) window.removeEventListener(name, after[name]);
-    named.disconnect(), sized.disconnect(), clearTimeout(resting), (turn = -1);
+    stopNaming(), sized.disconnect(), clearTimeout(resting);
     [picture, hole, detail, detailHole].forEach((shown) => URL.revokeObjectURL(shown.src));
   };
-}
-
-// What ipywidgets leaves out for those who do not see its controls: names of sliders, states of buttons, news.
-function describe(panel, root) {
-  const keys = panel.querySelector(".refine-keys p");
-  if (keys) root.setAttribute("aria-describedby", (keys.id ||= `refine-keys-${Math.random().toString(36).slice(2)}`));
-  for (const slider of panel.querySelectorAll(".widget-slider")) {
-    const name = slider.querySelector(".widget-label").textContent;
-    slider.querySelector(".noUi-handle")?.setAttribute("aria-label", name);
-    const readout = { role: "textbox", "aria-label": `${name}, typed` };
-    for (const key in readout) slider.querySelector(".widget-readout").setAttribute(key, readout[key]);
-  }
-  for (const button of panel.querySelectorAll(".widget-toggle-button")) {
-    button.ariaPressed = button.classList.contains("mod-active");
-  }
-  panel.querySelector(".refine-problem")?.setAttribute("role", "status");
-}
-
-// Shows a PNG in the place of another when it is decoded, as in viewer.js: a widget's script is one file.
-async function swap(picture, bytes) {
-  if (!bytes?.byteLength) return;
-  picture.wanted = bytes;
-  picture.ariaBusy = true;
-  const next = new Image();
-  next.src = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
-  await next.decode().catch(() => {}); // then the browser shows that it is broken
-  const old = picture.src;
-  if (picture.wanted === bytes) Object.assign(picture, { src: next.src, ariaBusy: false });
-  URL.revokeObjectURL(picture.src === next.src ? old : next.src);
-}
-
-function fileButton(parent, kind, take) {
-  const label = add(parent, "label", "", { textContent: `Open a ${kind} ...` });
-  label.dataset.kind = kind;
-  const input = add(label, "input", "", { type: "file", accept: "image/*,.avif,.heic,.heif,.npy" });
-  input.dataset.kind = kind;
-  input.addEventListener("change", () => {
-    take(kind, input.files);
-    input.value = "";
-  });
-}
-
-async function send(model, kind, file, tell, goesOn) {
-  const [size, most] = [file.size, model.get("largest_file")].map((bytes) => `${(bytes / 2 ** 20).toFixed(0)} MB`);
-  if (file.size > model.get("largest_file")) {
-    return tell(`${file.name} has ${size}; at most ${most} can be sent. Give its path instead.`);
-  }
-  const parts = Math.max(Math.ceil(file.size / PART), 1);
-  try {
-    for (let part = 0; part < parts && goesOn(); part++) {
-      const bytes = await file.slice(part * PART, (part + 1) * PART).arrayBuffer();
-      const isLast = part + 1 === parts;
-      tell(isLast ? `reading ${file.name}` : `sending ${file.name}: ${Math.round((100 * part) / parts)} %`);
-      model.send({ file: file.name, kind, part, parts }, undefined, [bytes]);
-      await new Promise((done) => setTimeout(done, 20));
-    }
-  } catch (error) {
-    tell(`${file.name} could not be read: ${error.message}`);
-  }
 }
 
 export default { render };

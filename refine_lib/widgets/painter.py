@@ -44,7 +44,7 @@ stroke.<br><b>Brush</b>: [ and ] change its width.<br><b>Zoom</b>: the wheel, + 
 class Canvas(anywidget.AnyWidget):
     """What is painted on. The page sends the points of a stroke, in pixels of the picture, and files in parts."""
 
-    _esm = text_of("painter.js")
+    _esm = text_of("painter.js", "page.js")
     _css = text_of("widgets.css")
     picture = traitlets.Bytes().tag(sync=True)
     hole = traitlets.Bytes().tag(sync=True)
@@ -59,6 +59,9 @@ class Sent(io.BytesIO):
     """A file that the page has sent. Its name is for messages."""
 
     name = ""
+
+    def __repr__(self):
+        return repr(self.name)
 
 
 class MaskPainter(Panel):
@@ -209,6 +212,7 @@ class MaskPainter(Panel):
             self.canvas.size, self.canvas.width = [height, width], self.controls.width.value
             self.canvas.picture = to_png(pixels, SHOWN_SIDE_PX)
             self._show_hole()
+        self.canvas.send({"taken": True})
 
     def _show_hole(self):
         self.canvas.hole = self._painting.to_png()

@@ -22,19 +22,6 @@ function shownPicture(model, name) {
   return { picture, forget };
 }
 
-// Shows a PNG in the place of another when it is decoded: until then the old one stays, so nothing flickers.
-async function swap(picture, bytes) {
-  if (!bytes?.byteLength) return;
-  picture.wanted = bytes;
-  picture.ariaBusy = true;
-  const next = new Image();
-  next.src = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
-  await next.decode().catch(() => {}); // then the browser shows that it is broken
-  const old = picture.src;
-  if (picture.wanted === bytes) Object.assign(picture, { src: next.src, ariaBusy: false });
-  URL.revokeObjectURL(picture.src === next.src ? old : next.src);
-}
-
 function pane(model, el, before, after, words) {
   const root = document.createElement("div");
   root.className = "refine-pane";
@@ -184,9 +171,10 @@ function render({ model, el }) {
   Object.assign(follow, { "change:before_name": name, "change:after_name": name });
   for (const event in follow) model.on(event, follow[event]);
   divide(), place(model.get("box")), name(), shape();
+  const stopNaming = nameControls(root, () => el.closest(".refine-tuner") ?? el);
 
   return () => {
-    clearTimeout(timer), clearInterval(clock);
+    clearTimeout(timer), clearInterval(clock), stopNaming();
     for (const event in follow) model.off(event, follow[event]);
     whole.forget(), zoom.forget();
   };

@@ -11,9 +11,9 @@ from refine_lib.widgets.draw import cut, to_png
 LONGEST_PX = 512  # no picture is shown with a longer side, so none is sent
 
 
-def text_of(name: str) -> str:
-    """The text of a file beside this one. A widget that has its path in place of its text is never freed."""
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+def text_of(*names: str) -> str:
+    """The text of files beside this one. A widget that has a path in place of its text is never freed."""
+    return "\n".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in names)
 
 
 class Viewer(anywidget.AnyWidget):
@@ -25,7 +25,7 @@ class Viewer(anywidget.AnyWidget):
         lock: a ``threading.RLock``, held by whoever calls a method.
     """
 
-    _esm = text_of("viewer.js")
+    _esm = text_of("viewer.js", "page.js")
     _css = text_of("widgets.css")
     before = traitlets.Bytes().tag(sync=True)
     after = traitlets.Bytes().tag(sync=True)
