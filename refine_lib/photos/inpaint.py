@@ -149,8 +149,8 @@ def inpaint_photo(
         windows: ``"auto"`` computes a window around each hole where that is less than half of the work, or where memory does
             not hold the whole photo, and else the whole. ``"always"`` computes windows, ``"never"`` the whole. The photo is
             never made smaller.
-        context: what a window shows to each side of its hole, as a share of the hole's longer side. It is at least
-            ``smallest_scale`` pixels. Where memory does not hold that, the window shows less, but at least a quarter of
+        context: what a window shows to each side of its hole, as a share of the hole's longer side. It is at least three
+            quarters of ``smallest_scale``. Where memory does not hold that, the window shows less, but at least a quarter of
             ``smallest_scale``.
         guide: a picture of the photo, smaller or as large, with its hole filled by whatever else: a diffusion model, a person.
             It is a source as the photo is, of 8 bits a channel, upright and of the photo's proportions (with ``extend``, of the
