@@ -32,7 +32,7 @@ REFUSED = "LatentDiffusion cannot be refined: the paper refines a featuremap bet
 
 
 @pytest.fixture(scope="module")
-def tiny():
+def ldm():
     torch.manual_seed(1)
     network = LatentDiffusion(**TINY).eval().requires_grad_(False)
     network.first_stage_model.quantize["embedding"].weight.mul_(3)
@@ -43,31 +43,31 @@ def scene(height=64, width=96, batch=1):
     return picture(height, width, batch, dtype=torch.float32)
 
 
-def test_what_the_hole_holds_is_not_seen_and_the_picture_is_whole(tiny):
+def test_what_the_hole_holds_is_not_seen_and_the_picture_is_whole(ldm):
     image, mask = scene()
-    out = tiny(image, mask)
+    out = ldm(image, mask)
     assert out.shape == image.shape and out.min() >= 0 and out.max() <= 1 and out.std() > 0.01
     for other in (torch.rand(image.shape), torch.full_like(image, torch.nan)):
-        assert torch.equal(tiny(torch.where(mask > 0, other, image), mask), out)
-    assert not torch.equal(tiny(1 - image, mask), out) and not torch.equal(tiny(image, 1 - mask), out)
+        assert torch.equal(ldm(torch.where(mask > 0, other, image), mask), out)
+    assert not torch.equal(ldm(1 - image, mask), out) and not torch.equal(ldm(image, 1 - mask), out)
 
 
-def test_a_batch_is_its_pictures(tiny):
+def test_a_batch_is_its_pictures(ldm):
     image, mask = scene(batch=2)
     mask[1, :, 40:] = 1
-    apart = torch.cat([tiny(image[i : i + 1], mask[i : i + 1]) for i in range(2)])
-    assert torch.allclose(tiny(image, mask), apart, atol=1e-4)
+    apart = torch.cat([ldm(image[i : i + 1], mask[i : i + 1]) for i in range(2)])
+    assert torch.allclose(ldm(image, mask), apart, atol=1e-4)
 
 
-def test_two_runs_agree_and_seeds_and_steps_do_not(tiny):
+def test_two_runs_agree_and_seeds_and_steps_do_not(ldm):
     image, mask = scene()
-    out = tiny(image, mask)
-    assert torch.equal(tiny(image, mask), out) and torch.equal(tiny(image, mask, n_steps=4, seed=0), out)
+    out = ldm(image, mask)
+    assert torch.equal(ldm(image, mask), out) and torch.equal(ldm(image, mask, n_steps=4, seed=0), out)
     torch.manual_seed(5)
-    assert torch.equal(tiny(image, mask), out)
-    assert not torch.equal(tiny(image, mask, seed=1), out) and not torch.equal(tiny(image, mask, n_steps=5), out)
+    assert torch.equal(ldm(image, mask), out)
+    assert not torch.equal(ldm(image, mask, seed=1), out) and not torch.equal(ldm(image, mask, n_steps=5), out)
     noise = torch.zeros(1, 3, 16, 24)
-    assert torch.equal(tiny(image, mask, noise=noise, seed=1), tiny(image, mask, noise=noise))
+    assert torch.equal(ldm(image, mask, noise=noise, seed=1), ldm(image, mask, noise=noise))
 
 
 WRONG = {
@@ -81,16 +81,16 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_arguments_are_named(tiny, case):
+def test_wrong_arguments_are_named(ldm, case):
     given, words = WRONG[case]
     with pytest.raises(ValueError, match=words):
-        tiny(*scene(), **given)
+        ldm(*scene(), **given)
     if "noise" not in given:
         with pytest.raises(ValueError, match=words):
-            tiny.sample_with(**given)
+            ldm.sample_with(**given)
         with pytest.raises(ValueError, match=words):
             LatentDiffusion(**TINY | given)
-    assert (tiny.n_steps, tiny.seed) == (4, 0)
+    assert (ldm.n_steps, ldm.seed) == (4, 0)
 
 
 @pytest.mark.parametrize("wrong", [{"n": 48}, {"n": 0}, {"n_first": 31}, {"n_codes": 0}, {"heads": 5}], ids=str)
@@ -120,7 +120,7 @@ def test_norms_and_softmax_are_in_float32_in_half_the_bits():
         assert (attention(x) - wanted).abs().max() < 0.02
 
 
-def test_attention_holds_no_square_of_its_pixels(tiny):
+def test_attention_holds_no_square_of_its_pixels(ldm):
     """Of 64 x 64 pixels the square for four heads would take 268 MB."""
     from refine_lib.fast.memory import Tensors
 
@@ -129,7 +129,7 @@ def test_attention_holds_no_square_of_its_pixels(tiny):
     assert tensors.peak < 2e7
 
 
-def test_each_pass_is_a_step_and_the_callback_sees_its_picture(tiny):
+def test_each_pass_is_a_step_and_the_callback_sees_its_picture(ldm):
     image, mask = scene()
     steps, pictures = [], []
 
@@ -137,10 +137,11 @@ def test_each_pass_is_a_step_and_the_callback_sees_its_picture(tiny):
         steps.append(step)
         pictures.append(step.picture())
 
-    result = plain_inpaint(image, mask, tiny, keep, progress=False)
+    result = plain_inpaint(image, mask, ldm, keep, progress=False)
     assert [(s.iteration, s.n_iters, s.in_short) for s in steps] == [(i, 4, f"pass {i}/4") for i in range(1, 5)]
-    assert torch.equal(result.image, torch.where(mask > 0, tiny(image, mask), image)) and torch.equal(pictures[-1], result.image)
-    assert len({p.sum().item() for p in pictures}) > 1 and all(torch.equal(p[(mask == 0).expand_as(p)], image[(mask == 0).expand_as(image)]) for p in pictures)  # fmt: skip
+    assert torch.equal(result.image, torch.where(mask > 0, ldm(image, mask), image)) and torch.equal(pictures[-1], result.image)
+    known = (mask == 0).expand_as(image)
+    assert len({p.sum().item() for p in pictures}) > 1 and all(torch.equal(p[known], image[known]) for p in pictures)
     assert "s a pass" in steps[1].message and "minutes in all" in steps[1].message and not result.stopped and not result.message
     assert "4 passes from the noise of seed 0" in result.note and "maybe not averaged" in result.note and result.n_levels == 1
 
@@ -159,21 +160,21 @@ class Pressed:
 
 
 @pytest.mark.parametrize("by_key", [False, True])
-def test_a_stopped_run_gives_the_picture_that_it_had(tiny, by_key, tmp_path):
+def test_a_stopped_run_gives_the_picture_that_it_had(ldm, by_key, tmp_path):
     image, mask = scene()
     stop = Pressed(by_key)
-    result = plain_inpaint(image, mask, tiny, stop, progress=False)
+    result = plain_inpaint(image, mask, ldm, stop, progress=False)
     assert result.stopped and len(result.steps) == 3 and torch.equal(result.image, stop.pictures[2]) and not result.levels
     assert result.message == "Stopped after 3 of 4 passes: the picture is what the last took for the end."
     photo, hole = Image.new("RGB", (96, 64), "teal"), Image.new("L", (96, 64))
     hole.paste(255, (40, 20, 60, 40))
-    done = inpaint_photo(photo, hole, tmp_path / "out.png", tiny, callback=Pressed(by_key), progress=False)
+    done = inpaint_photo(photo, hole, tmp_path / "out.png", ldm, callback=Pressed(by_key), progress=False)
     assert done.stopped and done.path == tmp_path / "out.stopped.png" and "Stopped after 3 of 4 passes" in done.message
 
 
-def test_a_key_within_a_pass_or_before_one_is_done(tiny, monkeypatch):
+def test_a_key_within_a_pass_or_before_one_is_done(ldm, monkeypatch):
     image, mask = scene()
-    unet, calls = tiny.model["diffusion_model"], []
+    unet, calls = ldm.model["diffusion_model"], []
 
     def interrupted(module, args):
         calls.append(1)
@@ -183,36 +184,36 @@ def test_a_key_within_a_pass_or_before_one_is_done(tiny, monkeypatch):
     hook = unet.middle_block.register_forward_pre_hook(interrupted)
     try:
         n = 3
-        result = plain_inpaint(image, mask, tiny, progress=False)
+        result = plain_inpaint(image, mask, ldm, progress=False)
         assert result.stopped and len(result.steps) == 2 and result.image.isfinite().all()
         calls.clear()
         n = 1
         with pytest.raises(KeyboardInterrupt):
-            plain_inpaint(image, mask, tiny, progress=False)
+            plain_inpaint(image, mask, ldm, progress=False)
         calls.clear()
         n = 2
         with pytest.raises(KeyboardInterrupt):  # a row of an evaluation is no result then
-            tiny(image, mask)
+            ldm(image, mask)
     finally:
         hook.remove()
 
 
-def test_padding_and_short_memory_are_said(tiny, monkeypatch):
+def test_padding_and_short_memory_are_said(ldm, monkeypatch):
     image, mask = scene(70, 49)
-    result = plain_inpaint(image, mask, tiny, progress=False)
+    result = plain_inpaint(image, mask, ldm, progress=False)
     assert result.image.shape == image.shape and "Sides are padded to multiples of 32 px." in result.note
     monkeypatch.setattr(plain, "available_memory", lambda device: 10**6)
     with pytest.warns(ShortOfMemory, match="The picture of 70 x 49 px needs about .* and 1 MB are there"):
-        assert "and 1 MB are there" in plain_inpaint(image, mask, tiny, progress=False).note
+        assert "and 1 MB are there" in plain_inpaint(image, mask, ldm, progress=False).note
     with pytest.raises(ValueError, match="image is 16 x 16 px, too small to be padded"):
-        plain_inpaint(*scene(16, 16), tiny, progress=False)
+        plain_inpaint(*scene(16, 16), ldm, progress=False)
 
 
-def test_no_hole_and_weights_that_are_not_whole(tiny, tmp_path):
+def test_no_hole_and_weights_that_are_not_whole(ldm, tmp_path):
     image, mask = scene()
-    result = plain_inpaint(image, 0 * mask, tiny, progress=False)
+    result = plain_inpaint(image, 0 * mask, ldm, progress=False)
     assert torch.equal(result.image, image) and "The mask has no hole" in result.message and not result.steps
-    state = dict(tiny.state_dict())
+    state = dict(ldm.state_dict())
     state["model.diffusion_model.out.2.bias"] = torch.full((3,), torch.nan)
     save_file(state, tmp_path / "l.safetensors")
     with pytest.raises(ValueError, match="weights are not all finite"):
@@ -225,16 +226,16 @@ def test_memory_is_what_the_decoder_takes():
     assert 2300 < bytes_per_pixel(whole, None) < 3200 and bytes_per_pixel(small, None) < 1000
 
 
-def test_it_is_refused_in_words_where_a_split_network_is_wanted(tiny):
+def test_it_is_refused_in_words_where_a_split_network_is_wanted(ldm):
     with pytest.raises(ValueError, match=REFUSED):
-        split_network(tiny)
+        split_network(ldm)
     with pytest.raises(ValueError, match=REFUSED):
-        multiscale_inpaint(*scene(), tiny, smallest_scale=32, progress=False)
+        multiscale_inpaint(*scene(), ldm, smallest_scale=32, progress=False)
     with pytest.raises(ValueError, match=f"method is 'refined:latent-diffusion:n_iters=3': {REFUSED}"):
         parse_method("refined:latent-diffusion:n_iters=3")
     with pytest.raises(ValueError, match=f"a guide is refined. {REFUSED}"):
         photo = Image.new("RGB", (64, 64))
-        inpaint_photo(photo, np.eye(64), None, tiny, guide=photo, progress=False)
+        inpaint_photo(photo, np.eye(64), None, ldm, guide=photo, progress=False)
 
 
 # --- weights
@@ -246,17 +247,27 @@ def lacking(state, *starts):
 
 def as_published(state, tmp_path):
     """The three files, each traced with a prefix of its own, as the names of one file."""
-    unet = {f"diffusion.model.{n.removeprefix('model.diffusion_model.')}": t for n, t in state.items() if n.startswith("model.")}
+    unet = {
+        f"diffusion.model.{n.removeprefix('model.diffusion_model.')}": t for n, t in state.items() if n.startswith("model.")
+    }
     first = {n.removeprefix("first_stage_model."): t for n, t in state.items() if n.startswith("first_stage_model.")}
-    return unet | {f"{file}.{n}": t for file in ("cond_stage_model_encode", "cond_stage_model_decode") for n, t in first.items()}
+    return unet | {
+        f"{file}.{n}": t for file in ("cond_stage_model_encode", "cond_stage_model_decode") for n, t in first.items()
+    }
 
 
 def as_checkpoint(state, tmp_path):
     """The authors' file: raw weights, averaged ones without dots, the autoencoder twice, and more."""
     raw = {n: t + 1 if n.startswith("model.") else t for n, t in state.items()}
     averaged = {f"model_ema.{n.removeprefix('model.').replace('.', '')}": t for n, t in state.items() if n.startswith("model.")}
-    twice = {n.replace("first_stage_model", "cond_stage_model"): t for n, t in state.items() if n.startswith("first_stage_model")}
-    more = {"model_ema.decay": torch.tensor(0.9), "betas": torch.zeros(1000), "first_stage_model.loss.discriminator.main": torch.ones(3)}
+    twice = {
+        n.replace("first_stage_model", "cond_stage_model"): t for n, t in state.items() if n.startswith("first_stage_model")
+    }
+    more = {
+        "model_ema.decay": torch.tensor(0.9),
+        "betas": torch.zeros(1000),
+        "first_stage_model.loss.discriminator.main": torch.ones(3),
+    }
     return raw | averaged | twice | more
 
 
@@ -264,7 +275,9 @@ FORMS = {
     "its own": (lambda state, _: dict(state), "maybe not averaged"),
     "three files": (as_published, "maybe not averaged"),
     "three files with no names before": (
-        lambda state, _: {n.removeprefix("first_stage_model.").removeprefix("model.diffusion_model."): t for n, t in state.items()},
+        lambda state, _: {
+            n.removeprefix("first_stage_model.").removeprefix("model.diffusion_model."): t for n, t in state.items()
+        },
         "maybe not averaged",
     ),
     "checkpoint": (as_checkpoint, "the averaged ones"),
@@ -272,9 +285,9 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_published_names_load_as_they_are(tiny, form, tmp_path):
+def test_published_names_load_as_they_are(ldm, form, tmp_path):
     change, words = FORMS[form]
-    state = change(tiny.state_dict(), tmp_path)
+    state = change(ldm.state_dict(), tmp_path)
     if form == "checkpoint":
         torch.save({"state_dict": state, "global_step": 3}, tmp_path / "last.ckpt")
         network = load_network(tmp_path / "last.ckpt", device="cpu")
@@ -283,12 +296,12 @@ def test_published_names_load_as_they_are(tiny, form, tmp_path):
         network = load_network(tmp_path / "l.safetensors", device="cpu")
     assert isinstance(network, LatentDiffusion) and words in network.note and network.n_steps == 50
     image, mask = scene(32, 32)
-    assert torch.equal(network(image, mask, n_steps=2), tiny(image, mask, n_steps=2))
+    assert torch.equal(network(image, mask, n_steps=2), ldm(image, mask, n_steps=2))
     assert not any(p.requires_grad for p in network.parameters())
 
 
-def test_what_is_missing_is_named(tiny):
-    state = tiny.state_dict()
+def test_what_is_missing_is_named(ldm):
+    state = ldm.state_dict()
     with pytest.raises(ValueError, match="it lacks model.diffusion_model.out.2.bias"):
         generator_of(lacking(state, "model.diffusion_model.out.2.bias"))
     for start in ("first_stage_model.encoder", "first_stage_model.quantize", "first_stage_model.decoder"):
@@ -299,9 +312,9 @@ def test_what_is_missing_is_named(tiny):
         generator_of(averaged)
 
 
-def test_the_published_one_is_known_by_its_name(tiny, tmp_path, monkeypatch):
+def test_the_published_one_is_known_by_its_name(ldm, tmp_path, monkeypatch):
     monkeypatch.setenv("REFINE_CACHE", str(tmp_path))
-    save_generator(tiny, tmp_path / "latent-diffusion.safetensors")
+    save_generator(ldm, tmp_path / "latent-diffusion.safetensors")
     assert isinstance(load_network("latent-diffusion", device="cpu"), LatentDiffusion)
     sources = [source for [source] in WEIGHTS["latent-diffusion"].files]
     assert [source.name for source in sources] == [
@@ -313,11 +326,11 @@ def test_the_published_one_is_known_by_its_name(tiny, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def cached(tiny, tmp_path, monkeypatch):
+def cached(ldm, tmp_path, monkeypatch):
     """load_network("latent-diffusion") gives the tiny one."""
     (tmp_path / "cache").mkdir()
     monkeypatch.setenv("REFINE_CACHE", str(tmp_path / "cache"))
-    save_generator(tiny, tmp_path / "cache" / "latent-diffusion.safetensors")
+    save_generator(ldm, tmp_path / "cache" / "latent-diffusion.safetensors")
 
 
 def photo_and_hole(width=160, height=128):
@@ -328,29 +341,29 @@ def photo_and_hole(width=160, height=128):
 
 
 @pytest.mark.parametrize("windows", ["never", "always"])
-def test_a_photo_is_filled_in_its_hole_alone(tiny, windows):
+def test_a_photo_is_filled_in_its_hole_alone(ldm, windows):
     pixels, hole = photo_and_hole(400, 160)
-    done = inpaint_photo(Image.fromarray(pixels), hole, None, tiny, windows=windows, smallest_scale=32, progress=False)
+    done = inpaint_photo(Image.fromarray(pixels), hole, None, ldm, windows=windows, smallest_scale=32, progress=False)
     filled = np.asarray(done.image)
     assert np.array_equal(filled[~hole], pixels[~hole]) and (filled[hole] != pixels[hole]).any()
     assert len(done.results[0].steps) == 4 and "4 passes" in done.message and not done.stopped
     assert (done.windows == [(0, 160, 0, 400)]) == (windows == "never")
     if windows == "never":
         image = torch.from_numpy(pixels / np.float32(255)).permute(2, 0, 1)[None]
-        wanted = tiny(image, torch.from_numpy(hole)[None, None].float())[0].permute(1, 2, 0).numpy()
+        wanted = ldm(image, torch.from_numpy(hole)[None, None].float())[0].permute(1, 2, 0).numpy()
         assert np.abs(filled[hole] / 255 - wanted[hole]).max() < 0.003
 
 
-def test_a_network_is_a_guide(tiny, cached, tiny_single):
+def test_a_network_is_a_guide(ldm, cached, tiny_single):
     pixels, hole = photo_and_hole()
     photo, settings = Image.fromarray(pixels), {"smallest_scale": 32, "n_iters": 2, "erosion": 3, "progress": False}
     settings["windows"] = "never"
     seen = []
-    done = inpaint_photo(photo, hole, None, tiny_single, guide=tiny, callback=seen.append, **settings)
+    done = inpaint_photo(photo, hole, None, tiny_single, guide=ldm, callback=seen.append, **settings)
     assert [s.in_short for s in seen[:4]] == [f"pass {i}/4" for i in range(1, 5)] and seen[4].message == "guide"
     assert done.message.startswith("The guide: A plain picture, in 4 passes") and done.results[0].n_levels == 3
     level = done.results[0].levels[0]
-    small = plain_inpaint(level.image, level.mask, tiny, progress=False).image
+    small = plain_inpaint(level.image, level.mask, ldm, progress=False).image
     assert (level.inpainted - small).abs().max() < 0.01  # of 8 bits
     load_by_name = inpaint_photo(photo, hole, None, tiny_single, guide="latent-diffusion", **settings)
     assert "in 50 passes" in load_by_name.message
@@ -358,7 +371,7 @@ def test_a_network_is_a_guide(tiny, cached, tiny_single):
     usual = inpaint_photo(photo, hole, None, tiny_single, **settings)
     assert np.abs(np.asarray(split.image).astype(int) - np.asarray(usual.image)).mean() < 1
     assert not np.array_equal(np.asarray(done.image), np.asarray(usual.image))
-    stopped = inpaint_photo(photo, hole, None, tiny_single, guide=tiny, callback=lambda step: False, **settings)
+    stopped = inpaint_photo(photo, hole, None, tiny_single, guide=ldm, callback=lambda step: False, **settings)
     assert stopped.stopped and not stopped.results and np.array_equal(np.asarray(stopped.image), pixels)
     assert "Stopped after 1 of 4 passes" in stopped.message
 
@@ -393,15 +406,15 @@ def test_the_command_line(cached, tmp_path, capsys):
 # --- Table 1
 
 
-def test_it_is_a_method_of_table_1(tiny, cached):
+def test_it_is_a_method_of_table_1(ldm, cached):
     image, mask = scene(64, 64)
     case = Case(Picture("one", None), "thin", image * (1 - mask), mask)
     few, default = parse_method("plain:latent-diffusion:n_steps=2:seed=1"), parse_method("plain:latent-diffusion")
     few.ready("cpu")
     filled, note = few.fill(case, "cpu")
-    assert torch.equal(filled, torch.where(mask > 0, tiny(case.image, mask, n_steps=2, seed=1), case.image))
+    assert torch.equal(filled, torch.where(mask > 0, ldm(case.image, mask, n_steps=2, seed=1), case.image))
     assert "maybe not averaged" in note and default.name == "plain:latent-diffusion"
-    assert Plain("plain:mine", tiny).fill(case)[0].shape == image.shape
+    assert Plain("plain:mine", ldm).fill(case)[0].shape == image.shape
     enlarged = parse_method("enlarged:latent-diffusion:n_steps=2:smallest_scale=32").fill(case, "cpu")[0]
     assert enlarged.shape == image.shape and enlarged.isfinite().all()
     for words, told in (("n_steps=7", "n_steps is 7"), ("n_iters=3", "expected n_steps, seed"), ("seed=-1", "seed is -1")):

@@ -101,8 +101,9 @@ def _measured(model, optimizer, like, mask):
 
 def _of_decoder(decoder):
     """Of a network that makes a picture from noise: its decoder takes the most. Nothing is computed."""
-    state = {name: t.to("meta") for name, t in decoder.named_parameters()}
-    latent = torch.empty(1, 3, DECODED_PX // 4, DECODED_PX // 4, dtype=next(iter(state.values())).dtype, device="meta")
+    dtype = next(decoder.parameters()).dtype
+    state = {name: torch.empty(t.shape, dtype=dtype, device="meta") for name, t in decoder.named_parameters()}
+    latent = torch.empty(1, 3, DECODED_PX // 4, DECODED_PX // 4, dtype=dtype, device="meta")
     with Tensors() as tensors, torch.no_grad():
         functional_call(decoder, state, (latent,))
     return tensors.peak / DECODED_PX**2

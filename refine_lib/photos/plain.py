@@ -13,7 +13,7 @@ from refine_lib.device import plainly
 from refine_lib.fast.memory import HELD_PER_BYTE, Budget, available_memory, bytes_per_pixel
 from refine_lib.fast.plans import ShortOfMemory
 from refine_lib.fast.speed import PRECISIONS, Plan
-from refine_lib.networks.probe import device_of
+from refine_lib.networks.probe import check_model, device_of
 from refine_lib.networks.registry import why_not_split
 from refine_lib.optimizers import OPTIMIZERS
 from refine_lib.result import InpaintedLevel, Recorder, Result, Step, why_nothing_was_refined
@@ -51,6 +51,8 @@ def plain_inpaint(
     checks.check_image_and_mask(image, mask)
     checks.check_callback(callback)
     checks.check_choice(speed, "speed", checks.SPEEDS)
+    if not why_not_split(model):
+        check_model(model, image.dtype, default=image.device)
     seen, hole = (t.detach().to(device_of(model, image.device)) for t in (image, mask))
     plan, n, note = Plan(), 1, getattr(model, "note", "")
     passes: Iterable[Callable[[], torch.Tensor]] = [partial(_predicted, model, seen, hole)]
