@@ -1,5 +1,6 @@
 """Latent diffusion: its conventions and its places in the library on a tiny one, the whole one against its authors' answers."""
 
+import copy
 import json
 import time
 
@@ -39,7 +40,7 @@ def ldm():
     return network
 
 
-def scene(height=64, width=96, batch=1):
+def scene(height=32, width=64, batch=1):
     return picture(height, width, batch, dtype=torch.float32)
 
 
@@ -54,7 +55,7 @@ def test_what_the_hole_holds_is_not_seen_and_the_picture_is_whole(ldm):
 
 def test_a_batch_is_its_pictures(ldm):
     image, mask = scene(batch=2)
-    mask[1, :, 40:] = 1
+    mask[1, :, 20:] = 1
     apart = torch.cat([ldm(image[i : i + 1], mask[i : i + 1]) for i in range(2)])
     assert torch.allclose(ldm(image, mask), apart, atol=1e-4)
 
@@ -66,7 +67,7 @@ def test_two_runs_agree_and_seeds_and_steps_do_not(ldm):
     torch.manual_seed(5)
     assert torch.equal(ldm(image, mask), out)
     assert not torch.equal(ldm(image, mask, seed=1), out) and not torch.equal(ldm(image, mask, n_steps=5), out)
-    noise = torch.zeros(1, 3, 16, 24)
+    noise = torch.zeros(1, 3, 8, 16)
     assert torch.equal(ldm(image, mask, noise=noise, seed=1), ldm(image, mask, noise=noise))
 
 
@@ -76,7 +77,7 @@ WRONG = {
     "none": ({"n_steps": 0}, "n_steps is 0; expected a whole number"),
     "part": ({"n_steps": 2.5}, "n_steps is 2.5; expected a whole number"),
     "seed": ({"seed": -1}, "seed is -1; expected a whole number"),
-    "noise": ({"noise": torch.zeros(1, 3, 8, 8)}, r"noise has shape \(1, 3, 8, 8\); expected \(1, 3, 16, 24\)"),
+    "noise": ({"noise": torch.zeros(1, 3, 8, 8)}, r"noise has shape \(1, 3, 8, 8\); expected \(1, 3, 8, 16\)"),
 }
 
 
@@ -220,6 +221,13 @@ def test_no_hole_and_weights_that_are_not_whole(ldm, tmp_path):
         load_network(tmp_path / "l.safetensors", device="cpu")
 
 
+def test_numbers_that_are_not_finite_are_not_hidden_by_the_codes(ldm):
+    broken = copy.deepcopy(ldm)
+    broken.model["diffusion_model"].out[2].bias.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="what the network makes of noise is not finite; are its weights whole"):
+        plain_inpaint(*scene(32, 32), broken, progress=False)
+
+
 def test_memory_is_what_the_decoder_takes():
     with torch.device("meta"):
         whole, small = LatentDiffusion(), LatentDiffusion(**TINY)
@@ -307,6 +315,9 @@ def test_what_is_missing_is_named(ldm):
     for start in ("first_stage_model.encoder", "first_stage_model.quantize", "first_stage_model.decoder"):
         with pytest.raises(ValueError, match="it has no first_stage_model|lacks first_stage_model|n_codes 0"):
             generator_of(lacking(state, start))
+    for codes in (torch.tensor(3.0), torch.zeros(0, 3)):
+        with pytest.raises(ValueError, match="n_codes 0"):
+            generator_of({**state, "first_stage_model.quantize.embedding.weight": codes})
     averaged = {n: t for n, t in as_checkpoint(state, None).items() if n != "model_ema.diffusion_modelout2bias"}
     with pytest.raises(ValueError, match="it lacks model.diffusion_model.out.2.bias"):
         generator_of(averaged)

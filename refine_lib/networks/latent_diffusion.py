@@ -147,6 +147,8 @@ class LatentDiffusion(nn.Module):
 
     @torch.no_grad()
     def _picture(self, latent, size, dtype):
+        if not latent.isfinite().all():  # a picture of codes would hide it
+            raise FloatingPointError("what the network makes of noise is not finite; are its weights whole?")
         decoded = self.first_stage_model.decode(latent)[..., : size[0], : size[1]]
         return ((decoded + 1) / 2).clamp(0, 1).to(dtype)
 
@@ -184,10 +186,11 @@ def latent_diffusion_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch
 
 def latent_diffusion_arguments(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """The arguments of the network whose state this is."""
+    codes = state.get("first_stage_model.quantize.embedding.weight", torch.empty(0))
     return {
         "n": width(state, f"model.diffusion_model.{STEM}"),
         "n_first": width(state, "first_stage_model.encoder.conv_in.weight"),
-        "n_codes": len(state.get("first_stage_model.quantize.embedding.weight", ())),
+        "n_codes": len(codes) if codes.ndim == 2 else 0,
         "averaged": "averaged" in state,
     }
 
