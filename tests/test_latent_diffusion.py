@@ -444,8 +444,8 @@ def test_a_file_of_it_is_refused_as_refined_before_any_work(cached, tmp_path):
 def test_the_papers_seven_rows_stand_beside_what_is_found():
     class Table:
         kinds = ["thin", "medium", "thick"]
-        methods = [f"plain:{n}" for n in ("aot-gan", "latent-diffusion", "mat", "zits", "lama-fourier", "big-lama")]
-        methods += ["refined:big-lama"]
+        methods = [f"plain:{n}" for n in ("aot-gan", "latent-diffusion:n_steps=10", "mat", "zits", "lama-fourier")]
+        methods += ["plain:big-lama", "refined:big-lama", "refined:big-lama:n_iters=5", "enlarged:mat", "biharmonic"]
 
     rows = {name: row for name, *row in published_rows(Table())}
     assert list(rows) == [f"the paper's {name}" for name in PAPER] and len(rows) == 7
