@@ -6,6 +6,7 @@ it was stopped. Prints a table in Markdown. The pictures are noise: the way to t
 """
 
 import argparse
+import math
 import multiprocessing
 import os
 import subprocess
@@ -16,23 +17,26 @@ from pathlib import Path
 from refine_lib.device import describe
 from refine_lib.networks.registry import ARCHITECTURES, save_generator
 from refine_lib.photos.pixels import BUILT_IN, load_photo, save_photo
+from refine_lib.pyramid import resize
 
 PLAIN = ("aot-gan", "latent-diffusion", "mat", "zits", "lama-fourier", "big-lama")
 ARGUMENTS = {"lama-fourier": {"n_blocks": 9}}
 
 
-def prepare(folder: Path) -> None:
-    """Writes what is not there yet of the networks and the photos."""
+def prepare(folder: Path, size: int) -> None:
+    """Writes what is not there yet of the networks and the photos. These are enlarged where a side is less than ``size``."""
     for name in PLAIN:
         path = folder / "cache" / f"{name}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         kind = next(kind for kind in ARCHITECTURES if name in kind.weights)
         if not path.is_file():
             save_generator(kind.network(**ARGUMENTS.get(name, {})), path)
-    (folder / "photos").mkdir(exist_ok=True)
+    (folder / f"photos{size}").mkdir(exist_ok=True)
     for name in BUILT_IN:
-        if not (path := folder / "photos" / f"{name}.png").is_file():
-            save_photo(load_photo(name), path)
+        if not (path := folder / f"photos{size}" / f"{name}.png").is_file():
+            photo = load_photo(name)
+            larger = max(1.0, size / min(photo.shape[-2:]))
+            save_photo(resize(photo, [math.ceil(side * larger) for side in photo.shape[-2:]]).clamp(0, 1), path)
 
 
 def main():
@@ -43,12 +47,21 @@ def main():
     parser.add_argument("--n-steps", type=int, default=10, help="of latent-diffusion (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=4, help="pictures (default: %(default)s)")
     args = parser.parse_args()
-    first = multiprocessing.get_context("spawn").Process(target=prepare, args=(args.output,))
+    first = multiprocessing.get_context("spawn").Process(target=prepare, args=(args.output, args.size))
     first.start()  # a process that is started begins with its parent's peak of memory, so this one stays small
     first.join()
     steps = {"latent-diffusion": f":n_steps={args.n_steps}"}
     methods = [*(f"plain:{name}{steps.get(name, '')}" for name in PLAIN), "refined:big-lama"]
-    line = [sys.executable, "-W", "ignore", "-m", "refine_lib.evaluate", args.output / "photos", "-o", args.output / "results"]
+    line = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "refine_lib.evaluate",
+        args.output / f"photos{args.size}",
+        "-o",
+        args.output / f"results{args.size}",
+    ]
     line += ["--masks", args.mask, "--size", args.size, "--limit", args.limit, "--features", "scenes", "--device", "cpu"]
     environment = os.environ | {"REFINE_CACHE": str(args.output / "cache")}
     print("| method | s, with loading | most memory, GB |\n|---|---:|---:|")
