@@ -7,6 +7,7 @@ examples:
   python -m refine_lib beach.tif mask.png -o filled.tif --dilation 8 --soft-edge 6
   python -m refine_lib erased.png -o filled.png          no MASK: the hole is what was erased from the photo
   python -m refine_lib beach.jpg mask.png -o filled.jpg --guide small_and_filled.png
+  python -m refine_lib beach.jpg mask.png -o filled.jpg --guide latent-diffusion --smallest-scale 256
   python -m refine_lib beach.jpg -o wide.jpg --extend 0 200 0 200
   python -m refine_lib photos masks -o filled            each photos/NAME.* with masks/NAME.* or masks/NAME_mask.*
   python -m refine_lib photos watermark.png -o filled    one mask for all photos
@@ -34,6 +35,8 @@ report:
 
 networks:
   big-lama    made for photos; trained by others on photos of places. It is fetched once, some 400 MB.
+  latent-diffusion  fills from noise in 50 passes, and is not refined: minutes to hours without a GPU. As --guide it
+              fills the smallest size, and big-lama brings that to full size. It is fetched once, some 1.6 GB.
   mini-lama   a toy that comes along, to try a command with: it has seen nothing but drawn scenes.
 """
 
@@ -56,7 +59,10 @@ from typing import Any, cast
 
 from refine_lib.checks import LOSSES, SPEEDS
 from refine_lib.networks import load_network, settings_for
+from refine_lib.networks.latent_diffusion import check_noise
+from refine_lib.networks.registry import why_not_split
 from refine_lib.optimizers import OPTIMIZERS, PRESETS
+from refine_lib.photos.guides import is_network
 from refine_lib.photos.inpaint import check_request, inpaint_photo
 from refine_lib.photos.jobs import INTERRUPTED, checked, plan, run
 from refine_lib.photos.opened import Patient, printable_streams
@@ -117,8 +123,11 @@ def _parser():
     one_for_all = "white where the hole is; for a folder a folder, or one for all; none: what was erased from PHOTO"
     parser.add_argument("mask", type=_path, metavar="MASK", nargs="?", help=one_for_all)
     parser.add_argument("-o", "--output", type=_path, metavar="OUT", required=True, help="a new file, or another folder")
-    parser.add_argument("--guide", type=_path, metavar="FILE", help="a smaller copy of PHOTO, filled by any other tool")
+    filled_by = "a smaller copy of PHOTO, filled by any other tool; or the name of a network that is to fill it"
+    parser.add_argument("--guide", type=_path, metavar="FILE", help=filled_by)
     parser.add_argument("--network", default=DEFAULTS["network"], help=f"a name, see below, or a file of weights{BY_DEFAULT}")
+    parser.add_argument("--n-steps", type=int, metavar="N", help="passes of latent-diffusion: 10, 20, 25, 50 ... (default: 50)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of latent-diffusion's noise: another fill (default: 0)")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest there is)")
     parser.add_argument("--overwrite", action="store_true", help="make anew what is there already")
     parser.add_argument("--report", type=_path, metavar="FILE.csv", help="a new file: a row for each photo, see below")
@@ -143,13 +152,23 @@ def _main(argv):
     settings: dict[str, Any] = settings_for(args.network) | {name: value for name, value in given.items() if value is not None}
     try:
         check_request(**settings | {"extend": args.extend})
-        if args.guide and (args.photo.is_dir() or not args.guide.is_file()):
-            raise ValueError(f"--guide is {str(args.guide)!r}; expected the path of a picture, and PHOTO to be one photo")
+        guide, by_network = args.guide, is_network(str(args.guide))
+        if guide and not by_network and (args.photo.is_dir() or not guide.is_file()):
+            wanted = "expected the path of a picture, and PHOTO to be one photo; or the name of a network"
+            raise ValueError(f"--guide is {str(guide)!r}; {wanted}")
+        noise = {name: value for name in ("n_steps", "seed") if (value := getattr(args, name)) is not None}
+        check_noise(**noise)
         jobs = plan(args.photo, args.mask, args.output, args.overwrite)
         if args.report:
             sources = [path for job in jobs for path in (job.photo, job.mask) if path]
             check_report(args.report, args.output if args.photo.is_dir() else None, args.overwrite, sources)
         model = load_network(args.network, args.device, progress=not args.quiet)
+        guide = load_network(str(guide), args.device, progress=not args.quiet) if by_network else guide
+        from_noise: list[Any] = [one for one in (model, guide) if why_not_split(one)]
+        if noise and not from_noise:
+            raise ValueError("--n-steps or --seed is given; expected latent-diffusion with it, as --network or --guide")
+        for one in from_noise:
+            one.sample_with(**noise)
         if args.photo.is_dir():
             _make_folder(args.output)
     except ConnectionError as error:
@@ -160,7 +179,7 @@ def _main(argv):
     except KeyboardInterrupt:
         return INTERRUPTED
     with _without_libraries_words() if args.quiet else nullcontext():
-        return run(checked(jobs, args.overwrite), model, args.overwrite, args.quiet, args.report, guide=args.guide, **settings)
+        return run(checked(jobs, args.overwrite), model, args.overwrite, args.quiet, args.report, guide=guide, **settings)
 
 
 def _make_folder(output):

@@ -27,7 +27,7 @@ class Step:
         n_levels: of the pyramid.
         iteration: updates of z made so far at this level, 0 to ``n_iters``.
         n_iters: updates of z to be made at this level; 0 at the smallest level, and with the paper's loss where there is
-            nothing to match.
+            nothing to match. Of a network that fills a hole in many passes both count its passes.
         loss: the loss of the picture as it is, before the next update: mean absolute difference, averaged over those
             pictures of the batch that have a hole to match. None at the smallest level and where there is nothing to match.
             On a GPU to read it is to wait until the iteration is done.
@@ -54,7 +54,9 @@ class Step:
 
     @property
     def in_short(self) -> str:
-        """``level 2/3, loss 0.0312``, for a progress bar."""
+        """``level 2/3, loss 0.0312``, for a progress bar; ``pass 3/50`` of a network that fills a hole in many passes."""
+        if self.level == 0 and self.n_iters:
+            return f"pass {self.iteration}/{self.n_iters}"
         return f"level {self.level + 1}/{self.n_levels}" + (f", loss {self.loss:.4f}" if self.loss is not None else "")
 
     def picture(self) -> torch.Tensor:
@@ -185,13 +187,18 @@ def why_nothing_was_refined(
     return ""
 
 
-def work_of(level_sizes: Sequence[Sequence[int]], n_iters: int) -> list[int]:
-    """The pixels that each level's passes go over: one pass at the smallest level, ``n_iters + 1`` at each other.
+def work_of(level_sizes: Sequence[Sequence[int]], n_iters: int, n_passes: int = 1) -> list[int]:
+    """The pixels that each level's passes go over: ``n_passes`` at the smallest level, ``n_iters + 1`` at each other.
 
     A pass costs as much as it has pixels, so this tells what share of a run is done.
     """
     smallest, *others = (height * width for height, width in level_sizes)
-    return [smallest, *((n_iters + 1) * pixels for pixels in others)]
+    return [n_passes * smallest, *((n_iters + 1) * pixels for pixels in others)]
+
+
+def _pasted(prediction: Any, image, mask):
+    prediction = prediction() if callable(prediction) else prediction
+    return paste(prediction, image.to(prediction.device), mask.to(prediction.device))
 
 
 class Recorder:
@@ -201,6 +208,7 @@ class Recorder:
         callback, n_iters, progress: as in ``multiscale_inpaint``.
         level_sizes: (H, W) of each level, smallest first.
         level: at which the run is; -1 is before the first.
+        n_passes: at the smallest level.
     """
 
     def __init__(
@@ -210,6 +218,7 @@ class Recorder:
         n_iters: int,
         progress: bool = False,
         level: int = -1,
+        n_passes: int = 1,
     ):
         self.callback = callback
         self.level, self.n_levels = level, len(level_sizes)
@@ -217,7 +226,7 @@ class Recorder:
         self.stopped = self.settled = False
         self._latest: Callable[[], torch.Tensor] | None = None  # makes the last picture that was whole
         self._pixels = [height * width for height, width in level_sizes]
-        self._work = work_of(level_sizes, n_iters)
+        self._work = work_of(level_sizes, n_iters, n_passes)
         self._bar = tqdm(total=sum(self._work), desc="refining", bar_format=BAR, disable=not progress)
         self._last = time.perf_counter()
         self._shown = 0.0
@@ -231,18 +240,18 @@ class Recorder:
         iteration: int,
         n_iters: int,
         loss: torch.Tensor | None,
-        prediction: torch.Tensor,
+        prediction: torch.Tensor | Callable[[], torch.Tensor],
         image: torch.Tensor,
         mask: torch.Tensor,
         message: str = "",
     ) -> None:
-        """Records an iteration. The picture is pasted, and the loss is read, only when somebody asks."""
+        """Records an iteration. The picture is made and pasted, and the loss is read, only when somebody asks."""
         if iteration == 0:  # a level may begin anew, where memory ran out
             self.steps = [step for step in self.steps if step.level < self.level]
             self.settled = False
             self._bar.update(sum(self._work[: self.level]) - self._bar.n)
         message = NOTHING_TO_MATCH if loss is None and not message else message
-        self._latest = partial(paste, prediction, image.to(prediction.device), mask.to(prediction.device))
+        self._latest = partial(_pasted, prediction, image, mask)
         now, pictures = time.perf_counter(), [self._latest]
         where = self.level, self.n_levels, iteration, n_iters
         self.steps.append(Step(*where, loss, message, now - self._last, peak_memory(image.device), pictures))

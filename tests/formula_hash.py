@@ -17,17 +17,18 @@ def numbers(k, n):
     return (x + 0.5) / 2**31 - 1
 
 
-def state_by_hash(keys, scale, idle=()):
+def state_by_hash(keys, scale, idle=(), starts=""):
     """A state whose entry number k holds ``scale(name, s)`` of the numbers s of k, rounded to float32, in float64.
 
     Args:
         keys: the shape of every entry by its name, in order; or the path of a file that has them.
         scale: (name, s) -> array.
         idle: ends of names that are counted and left out.
+        starts: of the names that are wanted; all others are counted and left out.
     """
     state, keys = {}, json.loads(keys.read_text()) if isinstance(keys, Path) else keys
     for k, (name, shape) in enumerate(keys.items()):
-        if not name.endswith(tuple(idle)):
+        if name.startswith(starts) and not name.endswith(tuple(idle)):
             values = scale(name, numbers(k, int(np.prod(shape))).reshape(shape))
             state[name] = torch.from_numpy(np.asarray(values, np.float32)).double()
     return state

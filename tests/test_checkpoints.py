@@ -200,7 +200,9 @@ def test_an_aot_gan_is_told_from_a_lama(tmp_path):
 )
 def test_what_is_not_one_whole_generator_is_named(change, words, tiny_lama, tmp_path):
     torch.save(change(tiny_lama.state_dict()), tmp_path / "weights.pth")
-    with pytest.raises(ValueError, match=f"weights.pth does not hold a LaMa, AOT-GAN, MAT or ZITS generator: .*{words}"):
+    with pytest.raises(
+        ValueError, match=f"weights.pth does not hold a LaMa, AOT-GAN, MAT, ZITS or latent diffusion generator: .*{words}"
+    ):
         load_network(tmp_path / "weights.pth")
 
 
@@ -599,7 +601,7 @@ def test_counters_that_are_missing_are_made(tiny_lama, tmp_path):
         (torch.tensor(1.0), r"its model.1.ffc.convl2l.weight is \(\), no convolution's weights"),
         (torch.zeros(0, 4, 7, 7), r"is \(0, 4, 7, 7\), no convolution's weights"),
         (torch.zeros(8, 4, 7, 7, dtype=torch.int32), r"it has model.1.ffc.convl2l.weight \(8, 4, 7, 7\) of whole numbers"),
-        (torch.zeros(9, 4, 7, 7), "does not hold a LaMa, AOT-GAN, MAT or ZITS generator"),
+        (torch.zeros(9, 4, 7, 7), "does not hold a LaMa, AOT-GAN, MAT, ZITS or latent diffusion generator"),
     ],
 )
 def test_a_tensor_of_another_kind_is_named(tensor, words, tiny_lama, tmp_path):

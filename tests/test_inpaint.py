@@ -380,7 +380,7 @@ def test_windows_fill_every_hole_and_nothing_else_at_full_size(tiny_single, memo
     changed = unlike(done.image, pixels)
     assert done.image.size == (200, 160) and not changed[~hole].any() and changed[hole].mean() > 0.9
     assert len(done.windows) == len(done.results) == 3
-    assert done.windows[0] == (0, 16 + 64, 0, 16 + 64)  # 32 px around a hole; where the photo ends, more elsewhere
+    assert done.windows[0] == (0, 16 + 48, 0, 16 + 48)  # 24 px around a hole; where the photo ends, more elsewhere
     assert [tuple(r.image.shape[-2:]) for r in done.results] == [(w[1] - w[0], w[3] - w[2]) for w in done.windows]
     shown = capsys.readouterr().err
     assert "window 1/3, level 1/2" in shown and "window 3/3, level 2/2, loss" in shown and "100%" in shown
@@ -390,7 +390,8 @@ def test_where_memory_holds_the_photo_it_is_computed_whole(tiny_single, memory_f
     pixels, hole = corners()
     memory_for(hole.size, hole.shape)
     for windows in ("auto", "never"):
-        done = inpaint_photo(Image.fromarray(pixels), Image.fromarray(hole), None, tiny_single, windows=windows, **SMALL)
+        options = SMALL | {"windows": windows, "context": 3}
+        done = inpaint_photo(Image.fromarray(pixels), Image.fromarray(hole), None, tiny_single, **options)
         assert done.windows == [(0, 160, 0, 200)] and len(done.results) == 1
 
 
@@ -427,7 +428,7 @@ def test_a_later_window_sees_what_an_earlier_one_filled(memory_for, monkeypatch,
     seen = []
     monkeypatch.setattr(work, "multiscale_inpaint", painting([1.0, 0.0, 1.0], seen))
     pixels = data.coffee()[:96, 100:260]
-    options = FAST | {"smallest_scale": 60}  # wants 60 px around a hole, and has memory for 36
+    options = FAST | {"smallest_scale": 80}  # wants 60 px around a hole, and has memory for 36
     done = inpaint_photo(Image.fromarray(pixels), Image.fromarray(hole), None, tiny_single, context=0, **options)
     (top, _, left, right), (_, _, left2, _) = done.windows
     assert left2 < 60 < 90 < right and not unlike(done.image, pixels)[~hole].any()

@@ -84,7 +84,9 @@ def test_what_is_no_network_is_named(tmp_path):
     with pytest.raises(ValueError, match="not a whole .safetensors file"):
         load_network(tmp_path / "cut.safetensors")
     save_file({"head.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="does not hold a LaMa, AOT-GAN, MAT or ZITS generator: it has no model.1.ffc.*"):
+    with pytest.raises(
+        ValueError, match="does not hold a LaMa, AOT-GAN, MAT, ZITS or latent diffusion generator: it has no model.1.ffc.*"
+    ):
         load_network(tmp_path / "other.safetensors")
     state = LamaGenerator(ngf=4, n_blocks=1).state_dict()
     del state["model.4.bn_g.bias"]

@@ -383,16 +383,17 @@ def test_a_new_kind_of_network_takes_one_registration(host, cache, tmp_path, mon
     assert len(model.front(image, mask)) == 1 and files(cache) == ["tiny-unet.safetensors"]
     assert settings_for("tiny-unet") == {"smallest_scale": 48, "lr": 0.002}
     with pytest.raises(
-        ValueError, match="does not hold a LaMa, AOT-GAN, MAT, ZITS or U-Net generator: it has no .* and no stem.weight"
+        ValueError,
+        match="does not hold a LaMa, AOT-GAN, MAT, ZITS, latent diffusion or U-Net generator: it has no .* and no stem.weight",
     ):
         load_network(tmp_path / "inner.pth")
 
 
 def test_the_table_names_checks_and_files():
     published = {name: weights for name, weights in WEIGHTS.items() if weights.files}
-    assert set(published) >= {"big-lama", "lama-fourier", "aot-gan", "mat", "zits"} and set(WEIGHTS) - set(published) == set(
-        EMBEDDED
-    )
+    assert set(published) >= {"big-lama", "lama-fourier", "aot-gan", "mat", "zits", "latent-diffusion"} and set(WEIGHTS) - set(
+        published
+    ) == set(EMBEDDED)
     for source in (source for weights in published.values() for sources in weights.files for source in sources):
         assert source.url.startswith("https://") and "." in source.name
         assert len(bytes.fromhex(source.sha256 or source.md5)) == (32 if source.sha256 else 16)

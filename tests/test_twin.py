@@ -12,6 +12,8 @@ from torch import nn
 
 from refine_lib import LamaGenerator, load_network, multiscale_inpaint, split_network
 from refine_lib.fast.plans import ShortOfMemory
+from refine_lib.networks.latent_diffusion import LatentDiffusion
+from refine_lib.photos.plain import plain_inpaint
 
 pytestmark = [
     pytest.mark.usefixtures("on_the_cpu"),
@@ -129,6 +131,24 @@ def test_what_reaches_each_kernel_under_mixed_speed(twins):
     n_wide = sum(n for (call, types), n in seen.items() if call == "convolution" and torch.float32 in types)
     n_narrow = sum(n for (call, types), n in seen.items() if call == "convolution" and types[0] == torch.bfloat16)
     assert n_narrow > 20 * n_wide, (n_narrow, n_wide)  # the check of the gradient is in the network's own numbers
+
+
+def test_latent_diffusion_gives_the_picture_of_the_cpu_and_computes_in_half_the_bits_where_it_is_asked_to():
+    """Under mixed speed convolutions of the UNet see 16 bits; norms, the softmax and what is left of the noise see 32."""
+    here = LatentDiffusion(n=32, n_first=32, n_codes=16, n_steps=2).eval().requires_grad_(False)
+    there, image, mask, found = copy.deepcopy(here).to("twin"), IMAGE[..., :64, :64], MASK[..., :64, :64], {}
+    wanted = plain_inpaint(image, mask, here, progress=False).image
+    for speed in ("auto", "mixed"):
+        with twin.counted():
+            result = plain_inpaint(image, mask, there, progress=False, speed=speed)
+            found[speed] = {name: {t for call, types in twin.seen for t in types if call == name} for name, _ in twin.seen}
+        assert result.image.device.type == "cpu" and ("bfloat16" in result.speed) == (speed == "mixed")
+        assert (result.image - wanted).abs().mean() < {"auto": 1e-5, "mixed": 0.05}[speed]
+    for name in ("native_group_norm", *(name for name in found["auto"] if "softmax" in name)):
+        assert found["auto"][name] == found["mixed"][name] == {torch.float32}, name
+    assert found["auto"]["convolution"] == {torch.float32} and found["mixed"]["bmm"] == {torch.float32}  # of attention
+    narrow = [n for (call, types), n in twin.seen.items() if call == "convolution" and types[0] == torch.bfloat16]
+    assert sum(narrow) > 100 and any("softmax" in name for name in found["auto"])
 
 
 def test_launches_of_kernels_in_an_iteration():

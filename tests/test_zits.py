@@ -232,7 +232,7 @@ def test_parts_that_are_missing_or_there_twice_are_named(tiny, tmp_path):
         ("generator.", "it has no generator.conv1.weight"),
     ):
         save_file({key: t for key, t in state.items() if not key.startswith(name)}, tmp_path / "part.safetensors")
-        with pytest.raises(ValueError, match=f"does not hold a .* ZITS generator: {told}"):
+        with pytest.raises(ValueError, match=f"does not hold a .* ZITS or .* generator: {told}"):
             load_network(tmp_path / "part.safetensors", device="cpu")
     save_file(state | {"other.convs.1.weight": torch.zeros(1)}, tmp_path / "twice.safetensors")
     with pytest.raises(ValueError, match="it holds more than one structure_upsample"):

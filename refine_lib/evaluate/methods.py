@@ -16,6 +16,8 @@ from refine_lib.evaluate.pictures import Picture, stamp_of
 from refine_lib.fast.plans import ShortOfMemory
 from refine_lib.masks import paste
 from refine_lib.networks import load_network, settings_for
+from refine_lib.networks.latent_diffusion import check_noise
+from refine_lib.networks.registry import why_not_split
 from refine_lib.networks.split import SplitNetwork
 from refine_lib.photos.pixels import load_photo, to_image, to_pixels
 from refine_lib.pyramid import build_pyramid, resize
@@ -27,6 +29,7 @@ REFINEMENT = {
     for name, parameter in inspect.signature(multiscale_inpaint).parameters.items()
     if name not in ("image", "mask", "model", "callback", "progress", "guide")
 }
+OF_NOISE = ("n_steps", "seed")  # settings of a network that fills a hole from noise
 OPENCV_RADIUS_PX = 3  # around a pixel that OpenCV's fills look at, in a picture of 512 px
 
 
@@ -84,7 +87,8 @@ class Plain(Method):
 
     Attributes:
         network: a name or path for ``load_network``, or a split network.
-        settings: of those that the class ``takes``. All others are as ``settings_for`` says.
+        settings: of those that the class ``takes``; of a network that cannot be refined those in ``OF_NOISE``. All others are
+            as ``settings_for`` and the network itself say.
     """
 
     network: str | SplitNetwork
@@ -95,10 +99,12 @@ class Plain(Method):
     def read(cls, words, *parts):
         network, *given = parts[0].split(":")
         settings: dict[str, Any] = dict(_setting(one) for one in given)
+        takes = cls.takes + OF_NOISE * bool(why_not_split(network))
         for name in settings:
-            if name not in cls.takes:
-                raise ValueError(f"it comes with {name}; expected {', '.join(cls.takes) or 'no setting'}")
+            if name not in takes:
+                raise ValueError(f"it comes with {name}; expected {', '.join(takes) or 'no setting'}")
         checked: dict[str, Any] = REFINEMENT | settings_for(network) | settings
+        check_noise(**{name: checked.pop(name) for name in OF_NOISE if name in checked})
         check_smallest_scale(checked.pop("smallest_scale"))
         check_settings(**checked, callback=None)
         return cls(words, network, settings)
@@ -120,7 +126,7 @@ class Plain(Method):
 
     @torch.no_grad()
     def _run(self, model, image, mask, settings) -> tuple[torch.Tensor, str]:
-        return model(image, mask), model.note
+        return model(image, mask, **_of_noise(settings)), model.note
 
 
 class Enlarged(Plain):
@@ -131,13 +137,24 @@ class Enlarged(Plain):
     @torch.no_grad()
     def _run(self, model, image, mask, settings):
         small = build_pyramid(image, mask, settings["smallest_scale"])[0]
-        return resize(paste(model(small.image, small.mask), small.image, small.mask), image.shape[-2:]), model.note
+        filled = paste(model(small.image, small.mask, **_of_noise(settings)), small.image, small.mask)
+        return resize(filled, image.shape[-2:]), model.note
 
 
 class Refined(Plain):
     """The paper's refinement of a network."""
 
     takes = tuple(REFINEMENT)
+
+    @classmethod
+    def read(cls, words, *parts):
+        if why := why_not_split(parts[0].partition(":")[0]):
+            raise ValueError(why)
+        return super().read(words, *parts)
+
+    def ready(self, device=None):
+        if why := why_not_split(self._model(device)):
+            raise ValueError(f"method is {self.name!r}: {why}")
 
     def _run(self, model, image, mask, settings):
         with warnings.catch_warnings():
@@ -213,7 +230,8 @@ WAYS: dict[str, type[Method]] = {  # from the words that name a method to its cl
     "navier-stokes": NavierStokes,
     "folder:NAME:PATH": Folder,
 }
-METHOD_WORDS = f"{', '.join(WAYS)}; with settings as in refined:NETWORK:n_iters=5:optimizer=polyak"
+SETTINGS = "refined:NETWORK:n_iters=5:optimizer=polyak, plain:latent-diffusion:n_steps=10:seed=1"
+METHOD_WORDS = f"{', '.join(WAYS)}; with settings as in {SETTINGS}"
 
 
 def parse_method(words: str) -> Method:
@@ -231,6 +249,10 @@ def parse_method(words: str) -> Method:
             except (TypeError, ValueError) as error:
                 raise ValueError(f"method is {words!r}: {error}") from error
     raise ValueError(f"method is {words!r}; expected {METHOD_WORDS}")
+
+
+def _of_noise(settings):
+    return {name: settings[name] for name in OF_NOISE if name in settings}
 
 
 def _setting(words):

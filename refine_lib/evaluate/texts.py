@@ -44,13 +44,12 @@ def main_rows(table: "Table") -> list[list[str]]:
 
 
 def published_rows(table: "Table") -> Iterator[list[str]]:
-    """The paper's own figures for those methods that it has, in the same form: FID and LPIPS."""
-    published = {name.lower(): name for name in PAPER}
-    for method in table.methods:
-        way, _, rest = method.partition(":")
-        called = {"plain": rest, "refined": f"{rest} + refinement", "folder": rest.partition(":")[0]}.get(way, "")
-        if called.lower() in published:
-            name = published[called.lower()]
+    """The paper's own figures for those methods that it has, whatever their settings, in the same form: FID and LPIPS."""
+    published = {name.lower().replace("-", ""): name for name in PAPER}
+    ways = [method.split(":") for method in table.methods if ":" in method]
+    called = [f"{name} + refinement" if way == "refined" else name * (way != "enlarged") for way, name, *_ in ways]
+    for name in dict.fromkeys(published.get(one.lower().replace("-", "")) for one in called):
+        if name is not None:
             pairs = [f"{value:.3f}" for kind in table.kinds for value in PAPER[name][kind]]
             yield [f"the paper's {name}", *pairs, f"{PAPER[name]['s']:.2f}"]
 

@@ -9,14 +9,17 @@ from typing import Any
 import psutil
 import torch
 import torch.nn.functional as F
+from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from refine_lib.fast.process import return_free_memory
 from refine_lib.loss import Agreement
 from refine_lib.networks.featuremap import as_leaves
+from refine_lib.networks.registry import why_not_split
 
 SIDES_PX = (128, 256)  # of the pictures that are measured
+DECODED_PX = 512
 NUMBERS_PER_PX_OF_PICTURES = 8  # the pyramid's pictures and masks, and the results
 _MEASURED = weakref.WeakKeyDictionary()  # bytes a pixel by network: a folder of photos asks for the same again and again
 HELD_PER_BYTE = 1.2  # bytes that a process holds for each byte of its tensors; of runs below 1 GB up to 150 MB more
@@ -54,11 +57,13 @@ def bytes_per_pixel(model, optimizer: Callable[..., Any], mask: torch.Tensor | N
     counted from when it is made to when it is freed. What they take beside is in proportion to the pixels.
 
     Args:
-        model: a split network.
+        model: a split network; or a ``LatentDiffusion``, of which a plain picture is measured.
         optimizer: what moves z, of ``refine_lib.optimizers.OPTIMIZERS``.
         mask: (B, 1, H, W) with a hole, in what place and of what share of the picture it is; of a batch all holes together.
             None stands for all of the picture; then a network is measured once.
     """
+    if why_not_split(model):
+        return _of_decoder(model.first_stage_model.decoder)
     state = [*model.parameters(), *model.buffers()] if hasattr(model, "parameters") else []
     like = next((t for t in state if t.is_floating_point()), torch.empty(0))
     if mask is None and state:
@@ -92,6 +97,16 @@ def _measured(model, optimizer, like, mask):
         peaks[side] = tensors.peak
     per_px = max(peaks[large] - peaks[small], 0) / (large**2 - small**2)
     return per_px + NUMBERS_PER_PX_OF_PICTURES * like.element_size()
+
+
+def _of_decoder(decoder):
+    """Of a network that makes a picture from noise: its decoder takes the most. Nothing is computed."""
+    dtype = next(decoder.parameters()).dtype
+    state = {name: torch.empty(t.shape, dtype=dtype, device="meta") for name, t in decoder.named_parameters()}
+    latent = torch.empty(1, 3, DECODED_PX // 4, DECODED_PX // 4, dtype=dtype, device="meta")
+    with Tensors() as tensors, torch.no_grad():
+        functional_call(decoder, state, (latent,))
+    return tensors.peak / DECODED_PX**2
 
 
 class Tensors(TorchDispatchMode):

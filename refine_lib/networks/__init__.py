@@ -2,16 +2,18 @@
 
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
 from refine_lib.device import pick_device, plainly
+from refine_lib.networks.probe import check_weights
 from refine_lib.networks.published import published_generator
-from refine_lib.networks.registry import WEIGHTS, Weights, load_generator
+from refine_lib.networks.registry import WEIGHTS, Weights, load_generator, why_not_split
 from refine_lib.networks.split import SplitNetwork, split_network
 
 # Each registers its kind of network. A new kind is named here.
-from refine_lib.networks import lama, aotgan, mat, zits  # noqa: F401  # isort: skip
+from refine_lib.networks import lama, aotgan, mat, zits, latent_diffusion  # noqa: F401  # isort: skip
 
 EMBEDDED = {name: weights.path for name, weights in WEIGHTS.items() if weights.path}
 
@@ -25,17 +27,18 @@ def load_network(
     Args:
         name_or_path: the name of a network, or the path of its weights, with ``./`` where a name would be meant.
             ``"mini-lama"`` comes with the package and was trained at 64 px on drawn scenes. ``"mini-conv"`` is the same without
-            Fourier layers. ``"big-lama"``, ``"lama-fourier"``, ``"aot-gan"``, ``"mat"`` and ``"zits"`` were trained on photos
-            by others; each is fetched when it is first asked for, and is kept in ``cache_folder()``. A path is that of a
-            ``.safetensors``, of a ``.ckpt`` or another state that torch has saved, of a TorchScript ``.pt`` (its tensors are
-            read, its code is never run), or of the folder of a published network, with ``models/best.ckpt`` or with weights in
-            several files. The kind and the size of the generator are read from the tensors' names and shapes.
+            Fourier layers. ``"big-lama"``, ``"lama-fourier"``, ``"aot-gan"``, ``"mat"``, ``"zits"`` and ``"latent-diffusion"``
+            were trained on photos by others; each is fetched when it is first asked for, and is kept in ``cache_folder()``. A
+            path is that of a ``.safetensors``, of a ``.ckpt`` or another state that torch has saved, of a TorchScript ``.pt``
+            (its tensors are read, its code is never run), or of the folder of a published network, with ``models/best.ckpt`` or
+            with weights in several files. The kind and the size of the generator are read from the tensors' names and shapes.
         device: where it computes. None takes the environment variable ``REFINE_DEVICE``. Where that is not set, it takes the
             first that there is of CUDA, MPS and CPU.
         progress: whether to show a bar while a network is fetched.
 
     Returns:
-        A split network in float32, its weights frozen.
+        A split network in float32, its weights frozen. Of ``"latent-diffusion"`` it is a ``LatentDiffusion``, which is called
+        in the same way, and has no front and no rear.
 
     Raises:
         FileNotFoundError: where the name is not known and there is no such file.
@@ -63,6 +66,9 @@ def load_network(
         raise FileNotFoundError(f"name_or_path is {str(name_or_path)!r}; expected {known} or the path of a file of weights")
     network = load_generator(path).to(device)
     try:
+        if why_not_split(network):
+            check_weights(network)
+            return cast(Any, network.eval().requires_grad_(False))
         return split_network(network)
     except ValueError as error:
         raise ValueError(f"{path} holds a network that cannot be used: {error}") from error

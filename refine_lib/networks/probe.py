@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 from refine_lib.checks import dtype_name
 from refine_lib.device import plainly
 from refine_lib.networks.featuremap import Featuremap, as_leaves, in_place_of
+from refine_lib.networks.registry import why_not_split
 from refine_lib.networks.trace import Unfit, named, record
 
 SMALL_PX = 64
@@ -40,6 +41,8 @@ def check_model(
         TypeError: where it is no split network, or its weights have another dtype.
         ValueError: where its weights are on another device, or ``check_gradient`` fails.
     """
+    if why := why_not_split(model):
+        raise Unfit(why)
     for part in ("front", "rear", "__call__"):
         if not callable(getattr(model, part, None)):
             raise TypeError(f"model is a {type(model).__name__} without .{part}; expected split_network(network)")
@@ -66,6 +69,8 @@ def check_network(network: Any) -> None:
     """
     if not isinstance(network, nn.Module):
         raise TypeError(f"network is a {type(network).__name__}; expected an nn.Module")
+    if why := why_not_split(network):
+        raise Unfit(why)
     if isinstance(network, torch.jit.ScriptModule):
         raise Unfit("network is TorchScript, which cannot be cut; expected the nn.Module that it was made of")
     for name, module in network.named_modules():
@@ -171,7 +176,8 @@ def check_weights(model: Any) -> None:
     """
     if not all(t.isfinite().all() for t in (*model.parameters(), *model.buffers())):
         raise Unfit("the network's weights are not all finite; are they whole?")
-    _PASSED[model] = model.fingerprint(), next(model.parameters()).dtype
+    if not why_not_split(model):
+        _PASSED[model] = model.fingerprint(), next(model.parameters()).dtype
 
 
 def _predicted_or_multiple(model):

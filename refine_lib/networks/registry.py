@@ -64,6 +64,8 @@ class Weights:
 class Architecture:
     """A kind of network, as its file in this folder registers it.
 
+    A class that says in ``not_split`` why it cannot be split is called as a split network is, and gives plain pictures.
+
     What ``split_network`` asks for stands in the class, each where it is not the default: ``hole_value``, ``value_range``,
     ``multiple``, and ``first_block``, the cut. A whole number for ``first_block`` is the index of a layer in ``layers``, which
     must then be the whole network as one ``nn.Sequential``. Names of layers cut a network that is no list of layers.
@@ -91,6 +93,12 @@ class Architecture:
 
 ARCHITECTURES: list[Architecture] = []
 WEIGHTS: dict[str, Weights] = {}  # of all architectures, by name
+
+
+def why_not_split(network: object) -> str:
+    """Why a network, or the one of this name, cannot be split and refined; empty where it may be."""
+    named = (kind.network for kind in ARCHITECTURES if isinstance(network, str) and network in kind.weights)
+    return getattr(next(named, network), "not_split", "")
 
 
 def register(architecture: Architecture) -> None:

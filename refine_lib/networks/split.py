@@ -77,7 +77,7 @@ class SplitNetwork(nn.Module):
         """
         low, high = self.value_range
         seen = torch.where(mask > 0, self.hole_value, image * (high - low) + low)
-        return _pad(torch.cat([seen, mask], dim=1), self.multiple)
+        return pad(torch.cat([seen, mask], dim=1), self.multiple)
 
     def front(self, image: torch.Tensor, mask: torch.Tensor) -> Featuremap:
         """From a picture with a hole to the featuremap z.
@@ -339,7 +339,8 @@ def _memory_of(z):
     return f"{z.nbytes * (1024 / z.size[1]) ** 2 / 2**20:.0f} MB for 1024 x 1024 px"
 
 
-def _pad(x, multiple):
+def pad(x: torch.Tensor, multiple: int) -> torch.Tensor:
+    """A picture padded to a multiple of so many pixels, at the right and the bottom, by reflection."""
     down, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
     if down >= x.shape[-2] or right >= x.shape[-1]:
         size = " x ".join(map(str, x.shape[-2:]))

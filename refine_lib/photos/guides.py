@@ -1,14 +1,34 @@
 """A guide for a photo: a smaller picture of it with the hole filled by whatever else, and the part of it for each window."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from PIL import Image
 
 from refine_lib.checks import SMALLEST_SIDE, check_guide_size
-from refine_lib.photos.opened import Source
+from refine_lib.networks.registry import WEIGHTS
 from refine_lib.photos.pixels import read_pixels, to_image, to_pixels
+from refine_lib.photos.plain import plain_inpaint
 from refine_lib.photos.windows import Window
-from refine_lib.pyramid import level_of_guide, level_sizes, number_of_levels, with_known
+from refine_lib.pyramid import build_pyramid, level_of_guide, level_sizes, number_of_levels, with_known
+from refine_lib.result import Result
+
+
+def is_network(guide: Any) -> bool:
+    """Whether a guide is a network that is to fill a small picture of the photo, or the name of one."""
+    return isinstance(guide, torch.nn.Module) or isinstance(guide, str) and guide in WEIGHTS
+
+
+def small_and_filled(model: Any, colors: np.ndarray, hole: np.ndarray, smallest_scale: float, **shown: Any) -> Result:
+    """The smallest level of a whole photo, filled by a network's plain prediction: a guide.
+
+    Args:
+        colors, hole: of the photo, (H, W, 3) or (H, W), and (H, W).
+        shown: ``callback`` and ``progress``, as in ``plain_inpaint``.
+    """
+    level = build_pyramid(to_image(colors), torch.from_numpy(hole)[None, None].float(), smallest_scale)[0]
+    return plain_inpaint(level.image, level.mask, model, **shown)
 
 
 class Guide:
@@ -18,7 +38,7 @@ class Guide:
         FileNotFoundError, TypeError, ValueError: where it is no picture, larger than the photo, or of other proportions.
     """
 
-    def __init__(self, guide: Source, size: tuple[int, int]):
+    def __init__(self, guide: Any, size: tuple[int, int]):
         self.pixels = read_pixels(guide, argument="guide", wanted="the path of a picture, the photo with its hole filled")
         self.size = size
         check_guide_size(self.pixels.shape[:2], size)

@@ -22,12 +22,14 @@ from refine_lib.fast.speed import sped_up
 from refine_lib.masks import erode
 from refine_lib.networks import load_network, settings_for
 from refine_lib.networks.probe import check_model, device_of
+from refine_lib.networks.registry import why_not_split
 from refine_lib.optimizers import OPTIMIZERS, PRESETS
 from refine_lib.photos.canvas import FALLS_WITH_DISTANCE, as_extent, extended
 from refine_lib.photos.files import LeftOut, Photo, check_holds, check_output, check_quality, read_photo, write_photo
-from refine_lib.photos.guides import Guide
+from refine_lib.photos.guides import Guide, is_network, small_and_filled
 from refine_lib.photos.holes import Hole, check_soft, check_two, read_hole
 from refine_lib.photos.opened import Source
+from refine_lib.photos.pixels import to_pixels
 from refine_lib.photos.windows import WINDOWS, plan_windows
 from refine_lib.photos.work import Work
 from refine_lib.refine import NothingToRefine, check_settings
@@ -107,7 +109,7 @@ def inpaint_photo(
     invert: bool = False,
     windows: str = "auto",
     context: float = 0.5,
-    guide: Source | None = None,
+    guide: Source | torch.nn.Module | None = None,
     extend: Sequence[int] | None = None,
     quality: int | None = None,
     overwrite: bool = False,
@@ -132,13 +134,13 @@ def inpaint_photo(
             is filled, unless ``dilation`` or ``soft_edge`` is given. With ``extend`` None stands for no further hole.
         output: the path to write to. Its ending, as .jpg, .png, .tif or .webp, says the format. When a run is stopped, what it
             has is written beside it, as ``name.stopped.png``. None writes nothing.
-        network: a name or path for ``load_network``, or a split network.
+        network: a name or path for ``load_network``, or a split network; or a ``LatentDiffusion``, which is not refined: it
+            gives the plain picture, and of the settings below ``speed`` alone has to do with it, as in ``plain_inpaint``.
         smallest_scale, lr: as in ``multiscale_inpaint``. None is what suits the network that is named, and for a split
             network 512 and 0.002.
         preset: ``"paper"`` for 15 updates of Adam a level, ``"fast"`` for 5 of Polyak (``refine_lib.PRESETS``).
         n_iters, optimizer: as in ``multiscale_inpaint``. None is that of the preset.
-        erosion, loss, speed, callback: as in ``multiscale_inpaint``. A ``Step`` speaks of the window that
-            is computed.
+        erosion, loss, speed, callback: as in ``multiscale_inpaint``. A ``Step`` speaks of the window that is computed.
         threshold: a share of white. What is brighter in the mask is hole. In a mask of 0 and 1 white is 1.
         dilation: radius in pixels of the disc by which the hole is grown.
         soft_edge: the width in pixels, from the grown hole's rim inwards, over which the old picture is blended into the new.
@@ -149,12 +151,13 @@ def inpaint_photo(
         windows: ``"auto"`` computes a window around each hole where that is less than half of the work, or where memory does
             not hold the whole photo, and else the whole. ``"always"`` computes windows, ``"never"`` the whole. The photo is
             never made smaller.
-        context: what a window shows to each side of its hole, as a share of the hole's longer side. It is at least
-            ``smallest_scale`` pixels. Where memory does not hold that, the window shows less, but at least a quarter of
+        context: what a window shows to each side of its hole, as a share of the hole's longer side. It is at least three
+            quarters of ``smallest_scale``. Where memory does not hold that, the window shows less, but at least a quarter of
             ``smallest_scale``.
         guide: a picture of the photo, smaller or as large, with its hole filled by whatever else: a diffusion model, a person.
             It is a source as the photo is, of 8 bits a channel, upright and of the photo's proportions (with ``extend``, of the
-            larger canvas). As in ``multiscale_inpaint`` it takes the place of the smallest levels.
+            larger canvas). As in ``multiscale_inpaint`` it takes the place of the smallest levels. Or it is a network, or
+            the name of one, as ``"latent-diffusion"``: then its plain prediction of the photo's smallest level is the guide.
         extend: (top, right, bottom, left), how many pixels the photo is to grow at each side. The new area is hole, and
             ``dilation`` does not grow it. The mask has the old size. Quality falls with the distance from what is known.
         quality: 1 to 100, of an output in a lossy format, as in ``refine_lib.photos.files.write_photo``. None changes the photo
@@ -196,17 +199,18 @@ def inpaint_photo(
     if named:
         device = pick_device(device)
     else:
-        check_model(network, torch.float32)
+        if not why_not_split(network):
+            check_model(network, torch.float32)
         if device is not None:
             raise ValueError(f"device is {device!r} and network is a split network; expected None: it stays where it is")
     if output is not None:
-        check_output(output, overwrite, [source for source in (photo, mask, guide) if source is not None])
+        check_output(output, overwrite, [one for one in (photo, mask, guide) if one is not None and not is_network(one)])
     check_two(photo, mask)
     given = read_photo(photo)
     is_drawn = mask is not None or not any(extend)
     drawn = read_hole(mask, given, invert) if is_drawn else Hole(np.zeros(given.size[::-1], np.float32))
     given, (top, right, bottom, left) = extended(given, extend), extend
-    guided = None if guide is None else Guide(guide, (given.size[1], given.size[0]))
+    guided = None if guide is None or is_network(guide) else Guide(guide, (given.size[1], given.size[0]))
     if output is not None:
         check_holds(output, given)
 
@@ -214,9 +218,19 @@ def inpaint_photo(
     known = torch.from_numpy(drawn.share <= (0 if soft_mask or mask is None else threshold))[None, None].float()
     grown = 1 - erode(known, 2 * int(dilation) + 1)
     grown = F.pad(grown, (left, right, top, bottom), value=1)
-    work = Work(given.image, grown[0, 0].numpy() > 0, guided)
+    work, notes = Work(given.image, grown[0, 0].numpy() > 0, guided), []
     if grown.any():
         model = load_network(os.fspath(network), device, progress) if named else network
+        if guide is not None and (why := why_not_split(model)):
+            raise ValueError(f"guide is given, and a guide is refined. {why}")
+        if is_network(guide):
+            artist = load_network(guide, device, progress) if isinstance(guide, str) else guide
+            shown = {"callback": callback, "progress": progress}
+            small = small_and_filled(artist, work.colors, work.hole, settings["smallest_scale"], **shown)
+            work.guide = Guide(Image.fromarray(to_pixels(small.image)), (given.size[1], given.size[0]))
+            work.stopped = small.stopped
+            notes.append(f"The guide: {small.note} {small.message}".rstrip())
+            del artist
         available = available_memory(device_of(model, torch.device("cpu"))) - KEPT_BYTES_PER_PIXEL * grown.numel()
         budget = Budget(
             HELD_PER_BYTE * bytes_per_pixel(sped_up(model, speed, whole=loss == "code")[0], OPTIMIZERS[settings["optimizer"]]),
@@ -232,7 +246,14 @@ def inpaint_photo(
     said = work.message(0 if soft_mask else threshold, drawn.share.max())
     whole = "The hole is the whole photo: there is nothing to go by." * bool(work.hole.all())
     image = work.image(share, soft_edge)
-    notes = [drawn.message, whole, FALLS_WITH_DISTANCE * any(extend), said, *dict.fromkeys(r.note for r in work.results)]
+    notes = [
+        *notes,
+        drawn.message,
+        whole,
+        FALLS_WITH_DISTANCE * any(extend),
+        said,
+        *dict.fromkeys(r.note for r in work.results),
+    ]
     if work.shows_through:
         notes.append("The soft edge is wider than the hole is deep: what was there shows through. A larger dilation covers it.")
     if mask is not None and not any(extend) and MOST < grown.mean() < 1:

@@ -13,6 +13,7 @@ from refine_lib.pyramid import level_sizes
 from refine_lib.result import work_of
 
 WINDOWS = ("auto", "always", "never")
+CONTEXT_SHARE = 3 / 4  # of smallest_scale: what a window shows around its hole where memory allows; see ``workshop.context``
 LEAST_CONTEXT_SHARE = 1 / 4  # of smallest_scale: what a window shows around its hole at the least
 WORTH_WINDOWS = 1 / 2  # of the whole photo's work: what windows may take where memory holds the whole
 
@@ -101,10 +102,11 @@ def plan_windows(
 def _around(box, number, context, smallest_scale, shape, budget):
     """The window around a hole with as much context as is wanted, or else as memory allows."""
     rows, columns = box
-    wanted = max(smallest_scale, context * max(rows.stop - rows.start, columns.stop - columns.start))
+    usual = CONTEXT_SHARE * smallest_scale
+    wanted = max(usual, context * max(rows.stop - rows.start, columns.stop - columns.start))
     wanted = round(min(wanted, max(shape)))  # more would show nothing more
     least = max(SMALLEST_SIDE, round(LEAST_CONTEXT_SHARE * smallest_scale))
-    for margin, enough in ((wanted, smallest_scale), *((margin, 0) for margin in (*range(wanted, least, -8), least))):
+    for margin, enough in ((wanted, usual), *((margin, 0) for margin in (*range(wanted, least, -8), least))):
         (top, bottom), (left, right) = (_span(rows, shape[0], margin, enough), _span(columns, shape[1], margin, enough))
         window = Window(top, bottom, left, right, number)
         if budget.holds(*window.size):

@@ -8,9 +8,11 @@ import scipy.ndimage
 import torch
 from tqdm.auto import tqdm
 
+from refine_lib.networks.registry import why_not_split
 from refine_lib.photos.deep import as_image
 from refine_lib.photos.holes import blended
 from refine_lib.photos.pixels import to_image, to_pixels
+from refine_lib.photos.plain import plain_inpaint
 from refine_lib.photos.windows import Window
 from refine_lib.pyramid import level_sizes
 from refine_lib.refine import NothingToRefine, multiscale_inpaint
@@ -37,16 +39,22 @@ class Work:
         self.results, self.stopped, self.guide = [], False, guide
 
     def run(self, model, settings, callback, title):
-        """Runs ``multiscale_inpaint`` on each window, with a bar over them all, unless title is None."""
+        """Runs ``multiscale_inpaint`` on each window, with a bar over them all, unless title is None.
+
+        Where the network cannot be refined, it runs ``plain_inpaint``.
+        """
         scale = settings["smallest_scale"]
         sizes = [self.guide.levels(w, scale) if self.guide else level_sizes(*w.size, scale) for w in self.windows]
-        work = [sum(work_of(levels, settings["n_iters"])) for levels in sizes]
+        fill = partial(multiscale_inpaint, **settings)
+        if why_not_split(model):
+            sizes, fill = [[w.size] for w in self.windows], partial(plain_inpaint, speed=settings["speed"])
+        work = [sum(work_of(levels, settings["n_iters"], getattr(model, "n_steps", 1))) for levels in sizes]
         with tqdm(total=sum(work), desc=title, bar_format=BAR, leave=None, disable=title is None) as bar:
             try:
-                for i, window in enumerate(self.windows):
+                for i, window in enumerate(() if self.stopped else self.windows):
                     where = f"window {i + 1}/{len(self.windows)}, " * (len(self.windows) > 1)
                     guided = self.guide.settings(window, sizes[i], self.given, self.hole) if self.guide else {}
-                    self._compute(window, model, settings | guided, partial(_show, bar, where, sizes[i], callback))
+                    self._compute(window, partial(fill, model=model, **guided), partial(_show, bar, where, sizes[i], callback))
                     if self.stopped:
                         break
                     bar.update(sum(work[: i + 1]) - bar.n)  # a level with nothing to match is over at once
@@ -55,13 +63,13 @@ class Work:
                     raise
                 self.stopped = True
 
-    def _compute(self, window, model, settings, callback):
+    def _compute(self, window, fill, callback):
         unknown = self.hole[window.part] & ~self.filled[window.part]
         image, mask = to_image(self.colors[window.part]), torch.from_numpy(unknown)[None, None].float()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NothingToRefine)  # said once for the whole photo
             try:
-                result = multiscale_inpaint(image, mask, model, **settings, callback=callback, progress=False)
+                result = fill(image, mask, callback=callback, progress=False)
             except torch.OutOfMemoryError as error:
                 height, width = window.size
                 wanted = "expected more, or windows ('always') with less context"
@@ -92,7 +100,7 @@ class Work:
             return f"The mask has no hole, nothing above {threshold:.0%} of white{most}: the photo comes back as it is."
         n = len(self.windows)
         said = [f"Window {i} of {n}: " * (n > 1) + r.message for i, r in enumerate(self.results, start=1) if r.message]
-        if self.stopped and not self.results[-1].stopped:
+        if self.stopped and not (self.results and self.results[-1].stopped):
             said.append(f"Stopped after window {len(self.results)} of {n}.")
         return "\n".join(said)
 
@@ -102,5 +110,7 @@ def _show(bar, where, sizes, callback, step):
     height, width = sizes[step.level]
     if not bar.disable:
         bar.set_postfix_str(where + step.in_short)
+        if step.n_levels == 1 and ":" in step.message:  # how long all passes take
+            bar.write(step.message)
     bar.update(height * width)
     return None if callback is None else callback(step)
