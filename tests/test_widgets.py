@@ -6,6 +6,7 @@ import inspect
 import io
 import json
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -77,6 +78,11 @@ def tuner(scene, tiny_single):
     assert tuner.wait(60)
 
 
+def lines_of(svg):
+    """What is drawn: the paths of an SVG, whose names are random."""
+    return re.findall(r' d="([^"]*)"', svg)
+
+
 def pixels(png):
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
@@ -137,7 +143,8 @@ class TestTuner:
         assert np.array_equal(pixels(tuner.controls.viewer.after), to_pixels(expected.image))
         assert tuner.controls.viewer.after_name == "run 1" and tuner.controls.viewer.before_name == "plain"
         directly = Run(1, tuner.settings, [(32, 32), (64, 64)], losses=expected.losses)
-        assert tuner.controls.curves.value == draw.figure_png(draw.losses([directly]))
+        ours, wanted = tuner.controls.curves.value, draw.figure_svg(draw.losses([directly]), "")
+        assert lines_of(ours) == lines_of(wanted) and "the loss of run 1, level 2: " in ours and "currentColor" in ours
         assert f"<td>{expected.losses[-1][-1]:.4f}</td>" in tuner.controls.table.value
 
     def test_every_setting_reaches_the_run(self, tuner):
@@ -886,3 +893,17 @@ class TestMaskPainter:
         assert run.state == "finished" and not painter.controls.message.value
         assert np.array_equal(run.pixels[known], to_pixels(painter.image)[known])
         assert (run.pixels[~known] != to_pixels(painter.image)[~known]).any()
+
+
+def test_the_pictures_after_some_updates_can_be_looked_at(tuner, scene):
+    tuner.settings = replace(tuner.settings, n_iters=6)
+    run = tuner.run()
+    assert run.wait(60) and tuner.wait(60)
+    c = tuner.controls
+    assert [n for _, n in c.moment.options] == [0, 1, 2, 5, 6] == list(run.moments) and c.moment.value == 6
+    assert c.strip.value.count("<figure>") == 5 and 'alt="after 1 update"' in c.strip.value
+    assert np.array_equal(run.moments[6].pixels, run.pixels) and not np.array_equal(run.moments[0].pixels, run.pixels)
+    c.moment.value = 0
+    assert np.array_equal(pixels(c.viewer.after), run.moments[0].pixels) and c.viewer.after_name == "run 1, 0 updates"
+    known = to_pixels(scene[1])[..., 0] == 0
+    assert np.array_equal(run.moments[0].pixels[known], to_pixels(scene[0])[known])

@@ -21,6 +21,7 @@ from ipywidgets import (
     HBox,
     IntSlider,
     IntText,
+    SelectionSlider,
     Text,
     VBox,
     Widget,
@@ -175,6 +176,11 @@ class Controls:
         self.zoom: Any = Dropdown(
             options=ZOOMS, description="zoom", style={"description_width": "60px"}, layout={"width": "180px"}
         )
+        self.moment: Any = SelectionSlider(
+            options=[("", None)], description="the picture after", tooltip="updates of the largest level", **NAMED
+        )
+        self.strip = HTML()
+        self.moments = VBox([self.moment, self.strip], layout={"display": "none"})
         self.curves = HTML()
 
         self.table = HTML()
@@ -233,6 +239,7 @@ class Controls:
             self.message,
             self.viewer,
             HBox([self.before, self.zoom], layout=ROW),
+            self.moments,
             self.curves,
             self.table,
             HBox([self.save_settings, self.save_picture, self.chosen, self.show_error], layout=ROW),

@@ -31,6 +31,7 @@ class Display:
         self.controls, self.runner = controls, runner
         self.size = (runner.image.shape[-2], runner.image.shape[-1])
         self._input, self._earlier, self._said, self._leads = with_hole(runner.photo, runner.mask), len(runner.runs), "", True
+        self._strip_of: Run | None = None
 
         @functools.lru_cache(1)
         def pyramid(scale, window):
@@ -81,12 +82,29 @@ class Display:
             controls.viewer.show(self.size, after=("plain", runner.plain))
         else:
             self.after(run)
+        self.moments(run)
         controls.status.value = draw.as_html(_status(run, runner))  # when all of it is shown
 
     def after(self, run: Run | None) -> None:
         """Shows the picture of a run, if there is one, to the right of the line."""
         if run is not None and run.has_picture:
             self.controls.viewer.show(self.size, after=(f"run {run.number}{'' if run.is_over else ', so far'}", run.pixels))
+
+    def moments(self, run: Run | None) -> None:
+        """Offers the pictures that a run that is over had on its way, in a strip of what the box shows."""
+        controls, moments = self.controls, run.moments if run is not None and run.is_over else {}
+        offered = [(f"{n} update{'s' * (n != 1)}", n) for n in sorted(moments)]
+        controls.moments.layout.display = None if len(offered) > 1 else "none"
+        if len(offered) > 1 and self._strip_of is not run:
+            controls.choose(controls.moment, offered, offered[-1][1])
+            controls.strip.value = draw.strip({words: moments[n].pixels for words, n in offered}, controls.viewer.box)
+            self._strip_of = run
+
+    def moment(self, run: Run | None) -> None:
+        """Shows the picture that a run had after the chosen number of updates, to the right of the line."""
+        chosen = self.controls.moment
+        if run is not None and chosen.value in run.moments:
+            self.controls.viewer.show(self.size, after=(f"run {run.number}, {chosen.label}", run.moments[chosen.value].pixels))
 
     def latest(self) -> np.ndarray:
         """The picture of the latest run, or of the plain pass, or the input."""

@@ -1,8 +1,9 @@
 """What the panel shows, as PNG and HTML. Drawn without pyplot and without a global setting, so that any thread may draw."""
 
+import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from refine_lib.plots.style import RC, dress
 from refine_lib.pyramid import Pyramid, whole_hole
 
 GAP_PX = 8
+STRIP_PX = 120  # height of a picture in a strip
 MOST_STILL_BYTES = 60_000  # of a picture that a notebook keeps
 # Colors of a chart stand for those of the page, light or dark: ``figure_svg`` puts the page's in their places.
 TEXT, NOW, GHOST, GRID = "#010203", "#010204", "#010205", "#010206"
@@ -136,6 +138,19 @@ def still(pixels: np.ndarray, words: str) -> bytes:
         if file.tell() <= MOST_STILL_BYTES:
             break
     return file.getvalue()
+
+
+def strip(pictures: Mapping[str, np.ndarray], box: Sequence[float]) -> str:
+    """Returns what a box (``cut``) shows of pictures (H, W, 3), by their words, beside each other, as HTML."""
+
+    def shown(words, pixels):
+        height, width = pixels.shape[:2]
+        aspect = (box[2] * width) / (box[3] * height)
+        png = cut(pixels, box, (max(round(STRIP_PX * aspect), 1), STRIP_PX))
+        source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+        return f'<figure><img alt="after {words}" src="{source}"><figcaption>{words}</figcaption></figure>'
+
+    return f'<div class="refine-strip">{"".join(shown(*each) for each in pictures.items())}</div>'
 
 
 def as_html(message: str, details: str = "") -> str:

@@ -19,6 +19,7 @@ from refine_lib.widgets.controls import Settings
 from refine_lib.widgets.parts import Filled
 
 THREAD = "refine"  # the name of the threads that compute
+MOMENTS = (0, 1, 2, 5, 15)  # numbers of updates of the largest level, after which its picture is kept
 N_PICTURES = 12  # the latest runs, which keep their pictures; an earlier one keeps its settings and its losses
 
 
@@ -40,6 +41,8 @@ class Run:
         losses: the losses of each refined level so far, as in ``Result.losses``.
         pixels: the latest picture in its full size, the first of a batch, (H, W, 3) of uint8, bit for bit the photo outside of
             the hole. Before the run is over, the hole may be enlarged from a smaller level. It is None before the first.
+        moments: the picture after ``MOMENTS`` of the largest level's updates, and after the last one, by their number, as
+            ``Filled``.
         error: mean absolute difference in the hole between the last picture and what the image holds there, in [0, 1].
         message: a sentence on why nothing was refined, where the run was stopped, or what went wrong.
         details: the traceback of a run that failed for a reason that the library does not foresee.
@@ -57,6 +60,7 @@ class Run:
     level: int = 0
     share_done: float = 0.0
     losses: list[list[float]] = field(default_factory=list)
+    moments: dict[int, Filled] = field(default_factory=dict, repr=False)
     error: float | None = None
     message: str = ""
     details: str = field(default="", repr=False)
@@ -119,6 +123,7 @@ class Run:
     def forget(self) -> None:
         """Lets go of its pictures. Settings and losses stay."""
         self.result = self._filled = None
+        self.moments.clear()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits for the run's end, or for some seconds at most. Returns whether it is over."""
@@ -140,7 +145,11 @@ class Run:
         self.share_done = (sum(work[: step.level]) + at_level) / sum(work)
         self.level, self._noted = step.level, self.seconds
         if self._filled is not None:
-            self._filled.take(to_pixels(step.picture()))
+            pixels = to_pixels(step.picture())
+            self._filled.take(pixels)
+            if step.level == step.n_levels - 1 > 0 and step.iteration in (*MOMENTS, step.n_iters):
+                self.moments[step.iteration] = Filled(self._filled.photo, self._filled.window, self._filled.hole)
+                self.moments[step.iteration].take(pixels)
         self.losses += [[] for _ in range(step.level - len(self.losses))]
         if step.level and step.iteration == 0:
             self.losses[step.level - 1] = []  # it may begin anew, where memory ran out

@@ -235,7 +235,8 @@ class Tuner(Panel):
         self._connect(
             {
                 c.before: lambda: self._display.before(),
-                c.chosen: lambda: self._display.after(self._chosen()),
+                c.chosen: self._show_chosen,
+                c.moment: lambda: self._display.moment(self._chosen()),
                 c.zoom: lambda: self._display.zoom(),
                 c.lead: self._choose_lead,
                 c.lead_path: lambda: setattr(self, "guide", c.lead_path.value.strip() or None),
@@ -256,6 +257,10 @@ class Tuner(Panel):
         if chosen == FILE:  # until there is one
             with quietly(self.controls):
                 self.controls.lead.value, self.controls.lead_row.layout.display = FILE, None
+
+    def _show_chosen(self):
+        self._display.after(self._chosen())
+        self._display.moments(self._chosen())
 
     def _chosen(self):
         return next((run for run in self.runs if run.number == self.controls.chosen.value), None)
