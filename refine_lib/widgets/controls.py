@@ -177,7 +177,7 @@ class Controls:
             options=ZOOMS, description="zoom", style={"description_width": "60px"}, layout={"width": "180px"}
         )
         self.moment: Any = SelectionSlider(
-            options=[("", None)], description="the picture after", tooltip="updates of the largest level", **NAMED
+            options=[("", -1)], description="the picture after", tooltip="updates of the largest level", **NAMED
         )
         self.strip = HTML()
         self.moments = VBox([self.moment, self.strip], layout={"display": "none"})
