@@ -55,7 +55,7 @@ def shared(browser, tmp_path_factory):
         page.goto(url)
         page.wait_for_function("document.querySelector('img[data-name=hole]')?.naturalWidth === 256")
         page.get_by_role("button", name="Redo").wait_for()
-        page.sent = sent
+        page.sent, page.top = sent, page.evaluate("stage().top")
         yield page
         page.goto("about:blank")
 
@@ -69,7 +69,7 @@ def page(shared, tmp_path):
     shared.get_by_role("button", name="paint", exact=True).click()
     shared.mouse.move(5, 5)
     opened(shared, tmp_path / "photo.png")
-    shared.wait_for_function("isStill() && area() === 0 && stage().width === 640")
+    shared.wait_for_function("top => isStill() && area() === 0 && stage().width === 640 && stage().top === top", arg=shared.top)
     return shared
 
 
@@ -327,6 +327,8 @@ class TestTouch:
         touch("touchStart", (x, y), (x + 90, y))
         for step in range(1, 20):
             touch("touchMove", (x, y - 8 * step), (x + 90, y - 8 * step))
+        for _ in range(10):
+            after_a_frame(page)  # the fingers rest, so that the page does not glide on
         touch("touchEnd")
         page.wait_for_function("before => stage().top < before - 50", arg=before)
         assert page.evaluate("[drawn(), area()]") == [0, 0]

@@ -208,11 +208,11 @@ class MaskPainter(Panel):
         self.image, self._painting, self._seen = image, painting, None
         pixels, (height, width) = to_pixels(image), image.shape[-2:]
         self._photo = photo or Photo(Image.fromarray(pixels), "the picture", (width, height), {"exif": b""})
+        self.canvas.send({"taken": True})  # first: what is painted on the new picture is not to be forgotten
         with self.canvas.hold_sync():
             self.canvas.size, self.canvas.width = [height, width], self.controls.width.value
             self.canvas.picture = to_png(pixels, SHOWN_SIDE_PX)
             self._show_hole()
-        self.canvas.send({"taken": True})
 
     def _show_hole(self):
         self.canvas.hole = self._painting.to_png()
