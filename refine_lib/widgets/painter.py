@@ -83,6 +83,7 @@ class MaskPainter(Panel):
     """
 
     image: Tensor
+    large = ("image", "_painting")
 
     def __init__(self, image: Tensor, mask: Tensor | None = None):
         self.canvas, self._parts = Canvas(), {}
@@ -129,6 +130,8 @@ class MaskPainter(Panel):
         self._connect({getattr(controls, what): lambda what=what: self._change(what) for what in named})
 
     def __repr__(self):
+        if self.is_closed:
+            return "MaskPainter(closed)"
         height, width = self.image.shape[-2:]
         return f"MaskPainter({height} x {width} px, {self.mask.mean().item():.1%} hole)"
 

@@ -5,6 +5,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 from IPython.core.getipython import get_ipython
@@ -44,6 +45,8 @@ class Panel(VBox):
                 earlier.close()
         made[:] = [*((run, panel) for run, panel in made if now is not None and run == now), (now, weakref.ref(self))]
 
+    large: tuple[str, ...] = ()  # attributes that ``close`` lets go of
+
     @property
     def is_closed(self) -> bool:
         """Whether ``close`` was called."""
@@ -56,6 +59,10 @@ class Panel(VBox):
                 widget.unobserve_all()
                 widget.close()
         super().close()
+        if "controls" in vars(self):  # a notebook's Out keeps the panel itself: nothing that is large may hang on it
+            self.children, self.controls = (), SimpleNamespace(message=self.controls.message, are_filled=True)
+        for name in self.large:
+            vars(self).pop(name, None)
 
     def _connect(self, answers: Mapping[Any, Callable[[], Any]]) -> None:
         """Has each control's click, or each change of its value, answered by a function."""

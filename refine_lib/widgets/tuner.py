@@ -51,6 +51,8 @@ class Tuner(Panel):
         TypeError, ValueError: where an argument is not as above.
     """
 
+    large = ("_display", "_model", "_guide")
+
     def __init__(self, image: Tensor, mask: Tensor, model: SplitNetwork, *, show_error: bool = False, **settings):
         wanted = Settings(**settings)
         check_image_and_mask(image, mask)
@@ -170,9 +172,8 @@ class Tuner(Panel):
 
         Settings and outcome of its runs stay, and can be saved.
         """
-        if "_display" in vars(self):  # ipywidgets closes what was not even made whole, and closes twice
+        if "_runner" in vars(self) and not self.is_closed:  # ipywidgets closes what was not even made whole, and closes twice
             self._runner.close()
-            del self._display, self._model
         super().close()
 
     def save_settings(self, path: str | os.PathLike, run: Run | None = None) -> None:
