@@ -45,6 +45,7 @@ class Panel(VBox):
                 earlier.close()
         made[:] = [*((run, panel) for run, panel in made if now is not None and run == now), (now, weakref.ref(self))]
 
+    controls: Any
     large: tuple[str, ...] = ()  # attributes that ``close`` lets go of
 
     @property
