@@ -185,7 +185,7 @@ class Controls:
 
         self.table = HTML()
         self.show_error = Checkbox(
-            show_error, description="show the error against the input, which holds the truth", indent=False
+            show_error, description="show the error: the input is the truth", indent=False, layout={"width": "auto"}
         )
         saving = dict(icon="download", disabled=True, layout={"width": "170px"})
         self.save_settings = Button(description="Settings (JSON)", **saving)
