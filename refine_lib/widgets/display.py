@@ -97,7 +97,9 @@ class Display:
         controls.moments.layout.display = None if len(offered) > 1 else "none"
         if len(offered) > 1 and self._strip_of is not run:
             controls.choose(controls.moment, offered, offered[-1][1])
-            controls.strip.value = draw.strip({words: np.asarray(moments[n].pixels) for words, n in offered}, controls.viewer.box)
+            controls.strip.value = draw.strip(
+                {words: np.asarray(moments[n].pixels) for words, n in offered}, controls.viewer.box
+            )
             self._strip_of = run
 
     def moment(self, run: Run | None) -> None:

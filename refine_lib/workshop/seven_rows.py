@@ -14,10 +14,15 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
 from refine_lib.device import describe
+from refine_lib.networks import load_network
 from refine_lib.networks.registry import ARCHITECTURES, save_generator
 from refine_lib.photos.pixels import BUILT_IN, load_photo, save_photo
 from refine_lib.pyramid import resize
+from refine_lib.scenes import random_scenes
+from refine_lib.scenes.strokes import stroke_masks
 
 PLAIN = ("aot-gan", "latent-diffusion", "mat", "zits", "lama-fourier", "big-lama")
 ARGUMENTS = {"lama-fourier": {"n_blocks": 9}}
@@ -39,6 +44,25 @@ def prepare(folder: Path, size: int) -> None:
             save_photo(resize(photo, [math.ceil(side * larger) for side in photo.shape[-2:]]).clamp(0, 1), path)
 
 
+def one_pass(folder: Path, name: str, size: int) -> float:
+    """CPU seconds of a network's second plain pass, in one thread; of latent diffusion 50 passes, by what one more takes."""
+    torch.set_num_threads(1)
+    model = load_network(folder / "cache" / f"{name}.safetensors", "cpu")
+    image, mask = random_scenes(size, seed=1), stroke_masks(size, seed=1)
+    counts = (1, 2) if hasattr(model, "n_steps") else (None, None)
+
+    def seconds(n_steps):
+        options = {"n_steps": n_steps} if n_steps else {}
+        started = time.process_time()
+        with torch.no_grad():
+            model(image, mask, **options)
+        return time.process_time() - started
+
+    seconds(counts[0])  # what libraries do once
+    first, second = map(seconds, counts)
+    return first + 49 * (second - first) if counts[0] else second
+
+
 def main():
     parser = argparse.ArgumentParser(description="What the methods of Table 1 cost, with random weights.")
     parser.add_argument("-o", "--output", type=Path, default=Path("build/seven_rows"), help="(default: %(default)s)")
@@ -46,10 +70,15 @@ def main():
     parser.add_argument("--mask", default="medium", help="a kind of hole (default: %(default)s)")
     parser.add_argument("--n-steps", type=int, default=10, help="of latent-diffusion (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=4, help="pictures (default: %(default)s)")
+    parser.add_argument("--one-pass", action="store_true", help="print the CPU seconds of a plain pass, and nothing else")
     args = parser.parse_args()
     first = multiprocessing.get_context("spawn").Process(target=prepare, args=(args.output, args.size))
     first.start()  # a process that is started begins with its parent's peak of memory, so this one stays small
     first.join()
+    if args.one_pass:
+        for name in PLAIN:
+            print(f"| {name} | {one_pass(args.output, name, args.size):.1f} |", flush=True)
+        return
     steps = {"latent-diffusion": f":n_steps={args.n_steps}"}
     methods = [*(f"plain:{name}{steps.get(name, '')}" for name in PLAIN), "refined:big-lama"]
     line = [
