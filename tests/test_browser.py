@@ -18,6 +18,7 @@ from conftest import ROOT
 from refine_lib.widgets.__main__ import is_loopback, only_the_app, options
 
 pytestmark = pytest.mark.browser
+READY = "/voila/static/voila.js"  # a file that the page's server gives without a kernel
 LESSON = ROOT / "notebooks" / "05_tune_it.ipynb"
 
 
@@ -47,13 +48,13 @@ def test_in_jupyterlab(page, serve, tmp_path, picture_of):
 def test_as_a_page_of_its_own(page, serve, picture_of):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    answer = serve("refine_lib.widgets", str(LESSON), "--port", str(port), url=url).read().decode()
-    assert "Paint a hole" in answer and "import" not in re.sub("<script.*?</script>", "", answer, flags=re.DOTALL)
+    serve("refine_lib.widgets", str(LESSON), "--port", str(port), url=f"{url}{READY}")
     for path, host in (("/voila/files/learning_rates.png", None), ("/", "elsewhere.example")):
         request = urllib.request.Request(url + path, headers={"Host": host} if host else {})
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(request)
-    page.goto(url)
+    answer = page.goto(url).text()
+    assert "Paint a hole" in answer and "import" not in re.sub("<script.*?</script>", "", answer, flags=re.DOTALL)
     use_the_panel(page, picture_of)
 
 
@@ -156,7 +157,7 @@ def use_the_panel(page, picture_of):
 def test_a_reload_and_a_link_from_elsewhere_find_the_runs_again(page, serve, picture_of):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    serve("refine_lib.widgets", str(LESSON), "--port", str(port), url=f"{url}/voila/static/voila.js")
+    serve("refine_lib.widgets", str(LESSON), "--port", str(port), url=f"{url}{READY}")
     page.set_content(f"<a href='{url}'>the panel</a>")  # a page of no address, so to the browser one of another site
     page.click("text=the panel")
     says = lambda text: page.wait_for_function(  # noqa: E731
@@ -190,7 +191,7 @@ def test_a_reload_and_a_link_from_elsewhere_find_the_runs_again(page, serve, pic
 def test_a_kernel_that_is_gone_is_told(page, serve):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    serve("refine_lib.widgets", str(LESSON), "--port", str(port), url=f"{url}/voila/static/voila.js")
+    serve("refine_lib.widgets", str(LESSON), "--port", str(port), url=f"{url}{READY}")
     page.goto(url)
     page.wait_for_function("isShown('plain')")
     readout = number_of(page, "iterations")
@@ -205,7 +206,7 @@ def test_a_kernel_that_is_gone_is_told(page, serve):
 
 def test_touch_paints(browser, serve):
     port = free_port()
-    serve("refine_lib.widgets", str(LESSON), "--port", str(port), url=f"http://127.0.0.1:{port}")
+    serve("refine_lib.widgets", str(LESSON), "--port", str(port), url=f"http://127.0.0.1:{port}{READY}")
     page = browser.new_page(viewport={"width": 500, "height": 1200}, has_touch=True)
     page.set_default_timeout(SECONDS)
     page.add_init_script(LOOK)
@@ -228,7 +229,7 @@ def test_a_photo_of_more_than_10_mb_is_sent_whole(page, serve, tmp_path):
     Image.fromarray(noise).save(tmp_path / "large.png", compress_level=0)
     assert (tmp_path / "large.png").stat().st_size > 11e6
     port = free_port()
-    serve("refine_lib.widgets", str(LESSON), "--port", str(port), url=f"http://127.0.0.1:{port}")
+    serve("refine_lib.widgets", str(LESSON), "--port", str(port), url=f"http://127.0.0.1:{port}{READY}")
     page.goto(f"http://127.0.0.1:{port}")
     page.wait_for_selector("input[data-kind=photo]", state="attached")
     page.set_input_files("input[data-kind=photo]", tmp_path / "large.png")
