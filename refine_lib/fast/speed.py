@@ -34,20 +34,20 @@ class Plan:
     Attributes:
         wrappers: the names, in ``WRAPPERS``, of those that changed the network; none for the network as it is.
         precision: of the convolutions; None is that of the weights.
-        slower: a precision that was asked for and is no faster on this device, so that it was not taken; else None.
         segments: in how many the rear is computed twice (``checkpointed``); 0 where it is computed once.
         refused: the names of wrappers that fit this network and were not taken.
         reason: why none was taken, in words; empty where some were, or where none was asked for.
         moved_to: where the run went on when the memory of the network's own device ran out; else None.
+        slower: a precision that was asked for and is no faster on this device, so that it was not taken; else None.
     """
 
     wrappers: tuple[str, ...] = ()
     precision: torch.dtype | None = None
-    slower: torch.dtype | None = None
     segments: int = 0
     moved_to: torch.device | None = None
     refused: tuple[str, ...] = ()
     reason: str = ""
+    slower: torch.dtype | None = None
 
     def __str__(self):
         said = list(self.wrappers) or ["as it is"]
