@@ -338,6 +338,7 @@ def test_a_wrapper_that_changes_the_picture_is_not_taken_and_is_named(monkeypatc
     assert "and darker it fails: it is torn" in result.speed
 
 
+@pytest.mark.cpu("about the processor")
 def test_mixed_is_float32_where_the_processor_is_no_faster_in_bfloat16(monkeypatch):
     monkeypatch.setattr(speed, "is_faster_in", lambda precision: False)
     model, (image, mask) = split_network(NETWORKS["fourier"]().float()), (t.float() for t in picture(64, 56))

@@ -457,7 +457,7 @@ class TestTuner:
         assert tuner.wait(60) and len(tuner.runs) == 1
 
     def test_a_small_hole_in_a_large_picture_is_computed_in_a_window(self, tuner, tiny_single, tmp_path):
-        image, mask = random_scenes(512, seed=1), torch.zeros(1, 1, 512, 512)
+        image, mask = random_scenes(512, seed=1), torch.zeros(1, 1, 512, 512, device="cpu")
         mask[..., 100:120, 300:330] = 1
         run = tuner.fill(image, mask)
         assert tuner.wait(60) and run.state == "finished"
@@ -476,7 +476,7 @@ class TestTuner:
         assert json.loads(run.to_json())["made_with"]["height"] == 512
 
     def test_two_far_holes_are_the_whole_picture_s_work(self, tuner):
-        mask = torch.zeros(1, 1, 256, 256)
+        mask = torch.zeros(1, 1, 256, 256, device="cpu")
         mask[..., 8:16, 8:16] = mask[..., 240:248, 240:248] = 1
         tuner.fill(random_scenes(256, seed=1), mask)
         assert tuner.wait(60) and tuner.runs[0].sizes[-1] == (256, 256)
@@ -526,7 +526,7 @@ class TestTuner:
 
     @pytest.mark.parametrize("is_noise", [False, True])
     def test_a_notebook_keeps_a_small_still_picture(self, tuner, scene, is_noise):
-        image = torch.rand(1, 3, 512, 512) if is_noise else random_scenes(512, seed=1)
+        image = torch.rand(1, 3, 512, 512, device="cpu") if is_noise else random_scenes(512, seed=1)
         tuner.set_picture(image, stroke_masks(512, seed=1))
         assert tuner.wait(60)
         bundle = tuner._repr_mimebundle_()
@@ -561,7 +561,7 @@ class TestTuner:
         black.save(tmp_path / "black.png")
         level = build_pyramid(image, mask, 32)[0]
         other = paste(load_network("mini-conv", "cpu")(level.image, level.mask), level.image, level.mask)
-        for choice, guide in (("mini-conv", other), ("a picture from a file", torch.zeros(1, 3, 32, 32))):
+        for choice, guide in (("mini-conv", other), ("a picture from a file", torch.zeros(1, 3, 32, 32, device="cpu"))):
             controls.lead.value = choice
             if guide is not other:
                 controls.run.click()
@@ -580,7 +580,7 @@ class TestTuner:
         assert tuner.guide is None and controls.lead.value == "" and tuner.wait(60)
 
     def test_a_picture_leads_in_a_window(self, tuner):
-        image, mask = random_scenes(256, seed=1), torch.zeros(1, 1, 256, 256)
+        image, mask = random_scenes(256, seed=1), torch.zeros(1, 1, 256, 256, device="cpu")
         mask[..., 100:120, 100:130] = 1
         tuner.set_picture(image, mask)
         tuner.guide = Image.fromarray(to_pixels(image)).resize((128, 128))
@@ -666,7 +666,7 @@ def test_a_run_that_takes_long_or_does_not_fit_is_told_before_it_begins(tuner, m
     tuner.settings = replace(tuner.settings, n_iters=10**6)
     assert "That is long" in tuner.controls.estimate.value
     monkeypatch.setattr("refine_lib.widgets.parts.available_memory", lambda device: 10**5)
-    tuner.set_picture(1 - random_scenes(64, seed=4), torch.ones(1, 1, 64, 64))
+    tuner.set_picture(1 - random_scenes(64, seed=4), torch.ones(1, 1, 64, 64, device="cpu"))
     assert tuner.wait(60) and "of memory, and" in tuner.controls.estimate.value
 
 
