@@ -6,7 +6,7 @@ TWIN = twin pyramid loss refine split record plans speed inpaint guide wrong_inp
 TWIN_REST = brushes process surroundings fast_training
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
-.PHONY: help demo test lint unit twin twin-rest known-answers killed fuzzed fuzz browser notebooks figures table1 site lab app kernel train training training-stop training-status clean
+.PHONY: help demo test lint unit twin twin-rest known-answers thorough killed fuzzed fuzz browser notebooks figures table1 site lab app kernel train training training-stop training-status clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -39,6 +39,9 @@ twin-rest: .venv/ready  ## what takes longer there: every lesson in a kernel, th
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --device twin -n 2 tests/test_twin_rest.py $(TWIN_REST:%=tests/test_%.py)
 
 known-answers: .venv/ready  ## whole networks in float64 against the answers of their authors' code
+	$(BIN)/python -m pytest -m "known_answers and not thorough" --durations=5
+
+thorough: .venv/ready  ## all of them, those too that take too long for make test
 	$(BIN)/python -m pytest -m known_answers --durations=5
 
 killed: .venv/ready  ## an evaluation whose processes are killed: nothing is lost, nothing counted twice

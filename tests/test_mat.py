@@ -205,7 +205,9 @@ def summary(t):
 
 
 @pytest.mark.known_answers
-@pytest.mark.parametrize("case", ["const_psi1", "none_psi07", "wide_none_psi1"])
+@pytest.mark.parametrize(
+    "case", ["none_psi07", *(pytest.param(case, marks=pytest.mark.thorough) for case in ("const_psi1", "wide_none_psi1"))]
+)
 def test_every_stage_is_the_authors(whole, case):
     known, outputs, hooks = known_answer("mat_forward"), {}, []
     meta = known["meta"][case]
