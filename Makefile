@@ -6,7 +6,7 @@ TWIN = twin pyramid loss refine split record plans speed inpaint guide wrong_inp
 TWIN_REST = brushes process surroundings fast_training
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
-.PHONY: help demo test lint unit twin twin-rest known-answers thorough killed fuzzed fuzz browser notebooks figures table1 site lab app kernel train training training-stop training-status clean
+.PHONY: help demo test lint unit twin twin-rest known-answers thorough killed fuzzed fuzz browser panel-times notebooks figures table1 site lab app kernel train training training-stop training-status clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -56,6 +56,9 @@ fuzz: .venv/ready  ## the same for longer, with other cases: make fuzz MINUTES=6
 	cd tests && printf '%s\n' $(FUZZ_KINDS) | xargs -P 2 -I KIND ../$(BIN)/python -m fuzz KIND --seed $(SEED) \
 		--seconds $$(( 120 * $(MINUTES) / $(words $(FUZZ_KINDS)) )) --failures ../build/fuzz
 
+panel-times: .venv/ready  ## how long the page lets its user wait; on a machine that does nothing else
+	cd tests && ../$(BIN)/python panel_times.py
+
 browser: .venv/ready  ## the panel in chromium, in JupyterLab and as a page; skipped where there is no chromium
 	$(BIN)/python -m pytest -m browser
 
@@ -65,7 +68,7 @@ notebooks: .venv/ready  ## run every notebook and compare what it prints with wh
 figures: .venv/ready  ## run every lesson; its pictures and its page into figures/, and the panel's in a browser
 	$(BIN)/python -m refine_lib.workshop.lessons $(NOTEBOOKS) --figures figures
 	@mkdir -p build/screenshots
-	$(BIN)/python -m pytest tests/test_browser.py -k page_of_its_own --screenshots=build/screenshots
+	$(BIN)/python -m pytest tests/test_browser_workbench.py --screenshots=build/screenshots
 	cp build/screenshots/app.png figures/
 
 TABLE1 := -m refine_lib.evaluate scenes:64 -o build/table1 --size 256 --masks thin medium thick --features scenes --methods \
@@ -89,7 +92,7 @@ site: .venv/site-ready  ## the course as HTML with its pictures, into build/site
 	@echo "moved to $(CURDIR)/build/site/index.html"
 
 lab: .venv/ready  ## JupyterLab on the quickstart
-	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb
+	$(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks/00_quickstart.ipynb
 
 app: .venv/ready  ## the panel and the painter as a page, at http://127.0.0.1:8866, for this machine alone
 	$(BIN)/python -m refine_lib.widgets notebooks/05_tune_it.ipynb --browser

@@ -1,6 +1,6 @@
 """The panel and the painter in a real browser: in JupyterLab, and on the page that ``make app`` serves.
 
-``--screenshots FOLDER`` keeps pictures of the page there: app.png as the README shows it, and others on the way.
+``--screenshots FOLDER`` keeps pictures of the page there.
 """
 
 import contextlib
@@ -19,10 +19,15 @@ from refine_lib.widgets.__main__ import is_loopback, only_the_app, options
 
 pytestmark = pytest.mark.browser
 READY = "/voila/static/voila.js"  # a file that the page's server gives without a kernel
+END_KERNELS = """async () => {
+  const headers = { "X-XSRFToken": /_xsrf=([^;]*)/.exec(document.cookie)[1] };
+  const sessions = await (await fetch("/api/sessions")).json();
+  for (const { id } of sessions) await fetch(`/api/sessions/${id}`, { method: "DELETE", headers });
+}"""
 LESSON = ROOT / "notebooks" / "05_tune_it.ipynb"
 
 
-def test_in_jupyterlab(page, serve, tmp_path, picture_of):
+def test_in_jupyterlab(page, browser, serve, tmp_path, picture_of):
     notebook = only_the_app(None, nbformat.read(LESSON, as_version=4), "")
     nbformat.write(notebook, tmp_path / "panel.ipynb")
     port = free_port()
@@ -43,6 +48,24 @@ def test_in_jupyterlab(page, serve, tmp_path, picture_of):
             page.wait_for_selector(".refine-tuner", timeout=60_000)
             break
     use_the_panel(page, lambda shown, name: picture_of(shown, f"lab_{name}"))
+
+    # Saved, and opened again when its kernel is gone: a still picture in the place of an error.
+    page.click("text=File >> nth=0")
+    page.click('li[data-command="docmanager:save"]')
+    page.wait_for_function("document.title && !document.querySelector('.jp-mod-dirty')")
+    page.evaluate(END_KERNELS)
+    page.goto("about:blank")
+    assert 'class=\\"refine-still' in (tmp_path / "panel.ipynb").read_text()
+    again = browser.new_page()  # which may complain of widgets that are gone
+    again.set_default_timeout(SECONDS)
+    again.goto(f"http://127.0.0.1:{port}/lab/tree/panel.ipynb")
+    still = again.get_by_role("img", name="a still picture of the panel")
+    still.wait_for()
+    again.wait_for_function("document.body.textContent.includes('Error displaying widget')")
+    assert still.bounding_box()["height"] > 200
+    assert not again.get_by_text("Error displaying widget").is_visible()
+    picture_of(again, "lab_reopened")
+    again.close()
 
 
 def test_as_a_page_of_its_own(page, serve, picture_of):
@@ -65,7 +88,7 @@ def number_of(page, setting):
 
 
 def use_the_panel(page, picture_of):
-    painter, panel = page.locator(".refine-mask-painter"), page.locator(".refine-tuner")
+    painter, panel, bench = (page.locator(f".refine-{name}") for name in ("mask-painter", "tuner", "workbench"))
     button = lambda name, inside=panel: inside.locator(f"button:text-is('{name}')")  # noqa: E731
     says = lambda text: page.wait_for_function(  # noqa: E731
         "text => document.querySelector('.refine-status')?.textContent.includes(text)", arg=text, polling=50
@@ -75,7 +98,7 @@ def use_the_panel(page, picture_of):
     says("one plain pass")
     page.wait_for_function("isShown('plain')")
     assert "a run takes about" in panel.inner_text()
-    picture_of(panel, "app_at_rest")
+    picture_of(bench, "app_at_rest")
     plain = page.evaluate("pixels('after')")
 
     # A slider, by its handle; its number is in a box beside it.
@@ -89,7 +112,7 @@ def use_the_panel(page, picture_of):
     page.evaluate("seen.length = 0")
     button("Run").click()
     says("level 3 of 3")
-    picture_of(panel, "app_running")
+    picture_of(bench, "app_running")
     says("run 1 finished")
     page.wait_for_function("isShown('run 1')")
     page.wait_for_timeout(100)  # the watch looks again
@@ -100,7 +123,7 @@ def use_the_panel(page, picture_of):
     assert page.evaluate("cell('iterations')") == str(n_iters)
     assert page.evaluate("plain => difference(pixels('after'), plain)", plain) > 1
     assert page.evaluate("plain => difference(pixels('before'), plain)", plain) == 0
-    picture_of(panel, "app_finished")
+    picture_of(bench, "app_finished")
 
     # Stop, in a run that would take long.
     readout.fill("100")
@@ -122,9 +145,12 @@ def use_the_panel(page, picture_of):
     line = panel.locator(".refine-below input")
     drag(page, line, (0.5, 0.5), (0.28, 0.5))
     assert 0.2 < float(line.input_value()) < 0.35
-    picture_of(panel, "app")
+    picture_of(bench, "app_compared")
 
     # The box, dragged to the picture's corner, and the file that the browser saves.
+    whole = page.evaluate("pixels('after_zoom')")
+    panel.get_by_role("combobox", name="zoom", exact=True).select_option("4 times")
+    page.wait_for_function("whole => pixels('after_zoom').length !== whole.length && isShown('run 3')", arg=whole)
     zoomed = page.evaluate("pixels('after_zoom')")
     drag(page, panel.locator(".refine-pane").first, (0.5, 0.5), (0.98, 0.98))
     page.wait_for_function("old => difference(pixels('after_zoom'), old) > 5", arg=zoomed)

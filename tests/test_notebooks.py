@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import types
 
 import nbformat
 import pytest
@@ -167,3 +168,29 @@ def test_a_figure_that_was_not_drawn_is_named():
     with pytest.raises(ValueError, match="'figure:x' drew no picture"):
         figures(notebook_of("1", tags=["figure:x"]))
     assert lighten(notebook_of("1")).cells[0].outputs == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+class TestInstallCell:
+    def asked(self, path, monkeypatch, **environment):
+        """What the cell asks of a notebook's shell and of Colab, where these variables are set."""
+        asked = []
+        for name in ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        output = types.SimpleNamespace(enable_custom_widget_manager=lambda: asked.append(("widgets", "")))
+        monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
+        monkeypatch.setitem(sys.modules, "google.colab", types.SimpleNamespace(output=output))
+        shell = types.SimpleNamespace(run_line_magic=lambda *words: asked.append(words))
+        exec(source(code_cells(path)[0]), {"get_ipython": lambda: shell})
+        return asked
+
+    def test_it_does_nothing_on_a_machine_of_one_s_own(self, path, monkeypatch):
+        assert self.asked(path, monkeypatch) == []
+
+    def test_it_installs_where_there_is_nothing_yet(self, path, monkeypatch):
+        install = ("pip", "install --quiet 'refine_lib[lab]'")
+        assert self.asked(path, monkeypatch, KAGGLE_KERNEL_RUN_TYPE="Interactive") == [install]
+        has_panel = path.stem.startswith("05")
+        assert self.asked(path, monkeypatch, COLAB_RELEASE_TAG="release") == [install] + [("widgets", "")] * has_panel

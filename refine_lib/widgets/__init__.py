@@ -5,5 +5,6 @@ from refine_lib.widgets.painter import MaskPainter
 from refine_lib.widgets.runner import Runner
 from refine_lib.widgets.runs import Run
 from refine_lib.widgets.tuner import Tuner
+from refine_lib.widgets.workbench import Workbench
 
-__all__ = ["MaskPainter", "Run", "Runner", "Settings", "Tuner"]
+__all__ = ["MaskPainter", "Run", "Runner", "Settings", "Tuner", "Workbench"]

@@ -36,13 +36,14 @@ from refine_lib.widgets.viewer import Viewer
 
 OWN = "own settings"  # what no preset is
 ROW = {"flex_flow": "row wrap", "align_items": "center"}  # the layout of controls beside each other
-NAMED = dict(style={"description_width": "110px"}, layout={"width": "380px"})
+NAMED = dict(style={"description_width": "110px"}, layout={"width": "380px", "max_width": "100%"})
 LABELS = {  # of choices, beside their names
     "paper": "the paper's",
     "code": "the authors' code's",
 } | {name: kind.title for name, kind in OPTIMIZERS.items()}
 WITH_LR = [name for name, kind in OPTIMIZERS.items() if kind.has_lr]
-ZOOMS = {"2 times": 1 / 2, "4 times": 1 / 4, "8 times": 1 / 8}  # side of the box as a share of the picture's short side
+# The side of the box as a share of the picture's short side.
+ZOOMS = {"2 times": 1 / 2, "4 times": 1 / 4, "8 times": 1 / 8, "none: all of it": math.inf}
 
 
 def scales(size: tuple[int, int], chosen: float, is_whole: bool = True) -> list[tuple[str, float]]:
@@ -176,6 +177,7 @@ class Controls:
         self.zoom: Any = Dropdown(
             options=ZOOMS, description="zoom", style={"description_width": "60px"}, layout={"width": "180px"}
         )
+        self.compared = HTML()
         self.moment: Any = SelectionSlider(
             options=[("", -1)], description="the picture after", tooltip="updates of the largest level", **NAMED
         )
@@ -229,20 +231,22 @@ class Controls:
             dropdown.options, dropdown.value = options, value
 
     def rows(self) -> list[Widget]:
-        """Returns the controls from top to bottom."""
+        """Returns the parts of the panel from top to bottom: the settings, the result, how it came about, the runs so far."""
         beside = {name: HBox([w, self.boxes[name]]) if name in self.boxes else w for name, w in self.settings.items()}
         settings, holes = VBox([self.preset, *beside.values(), self.lead, self.lead_row]), VBox([self.holes, self.seen])
-        return [
-            HBox([settings, holes], layout={**ROW, "align_items": "flex-start"}),
+        result = [
             HBox([self.run, self.stop, self.reset, self.estimate], layout=ROW),
             HBox([self.progress, self.status], layout={**ROW, "min_height": "32px"}),
             self.message,
             self.viewer,
-            HBox([self.before, self.zoom], layout=ROW),
-            self.moments,
-            self.curves,
-            self.table,
-            HBox([self.save_settings, self.save_picture, self.chosen, self.show_error], layout=ROW),
+            HBox([self.before, self.zoom, self.compared], layout=ROW),
+        ]
+        saving = HBox([self.save_settings, self.save_picture, self.chosen, self.show_error], layout=ROW)
+        return [
+            HBox([settings, holes], layout={**ROW, "align_items": "flex-start"}).add_class("refine-settings"),
+            VBox(result).add_class("refine-result"),
+            VBox([self.moments, self.curves]).add_class("refine-way"),
+            VBox([self.table, saving]).add_class("refine-record"),
         ]
 
 

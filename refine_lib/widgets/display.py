@@ -32,6 +32,7 @@ class Display:
         self.size = (runner.image.shape[-2], runner.image.shape[-1])
         self._input, self._earlier, self._said, self._leads = with_hole(runner.photo, runner.mask), len(runner.runs), "", True
         self._strip_of: Run | None = None
+        self._seen_run: Run | None = None  # to the right of the line
 
         @functools.lru_cache(1)
         def pyramid(scale, window):
@@ -41,9 +42,9 @@ class Display:
         controls.message.value = controls.status.value = ""
         controls.choose(controls.before, ["input"], "input")
         controls.choose(controls.chosen, [], None)
-        top, left, tall, wide = zoom_on_hole(runner.mask, share=controls.zoom.value)
+        top, left, tall, wide = zoom_on_hole(runner.mask, share=min(controls.zoom.value, 1))
         controls.viewer.show(self.size, before=("input", self._input), after=("input", self._input))
-        controls.viewer.look_at((left + wide / 2, top + tall / 2), tall)
+        controls.viewer.look_at((left + wide / 2, top + tall / 2), min(self.size) * controls.zoom.value)
 
     @property
     def run(self) -> Run | None:
@@ -73,7 +74,7 @@ class Display:
         controls.progress.value = running.share_done if running else 0.0
         controls.stop.disabled = running is None
         controls.progress.layout.display = None if running else "none"
-        controls.curves.value = draw.figure_svg(draw.losses(runner.runs[-N_PICTURES:]), _losses_in_words(run))
+        controls.curves.value = draw.charts(draw.losses(runner.runs[-N_PICTURES:]), _losses_in_words(run))
         self.table()
         self._offer()
         if not running:
@@ -89,6 +90,8 @@ class Display:
         """Shows the picture of a run, if there is one, to the right of the line."""
         if run is not None and run.has_picture:
             self.controls.viewer.show(self.size, after=(f"run {run.number}{'' if run.is_over else ', so far'}", run.pixels))
+            self._seen_run = run
+            self._compare()
 
     def moments(self, run: Run | None) -> None:
         """Offers the pictures that a run that is over had on its way, in a strip of what the box shows."""
@@ -120,6 +123,18 @@ class Display:
         pixels = self._input if name == "input" else self.runner.plain if name == "plain" else None
         run = next((run for run in self.runner.runs if name == f"run {run.number}"), None)
         self.controls.viewer.show(self.size, before=(name, run.pixels if run is not None else pixels))
+        self._compare()
+
+    def _compare(self) -> None:
+        """Says in which settings the run to the left of the line differs from the one to its right."""
+        before = next((run for run in self.runner.runs if self.controls.before.value == f"run {run.number}"), None)
+        runs = [run.settings.cells() for run in (before, self._seen_run) if run is not None]
+        differ = (
+            [f"{name} {runs[0][name]} | {runs[1][name]}" for name in runs[0] if runs[0][name] != runs[1][name]]
+            if runs[1:]
+            else []
+        )
+        self.controls.compared.value = draw.as_html(", ".join(differ))
 
     def zoom(self) -> None:
         """Shows what the box holds, with the side that was chosen, about the place where it is."""

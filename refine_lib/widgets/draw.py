@@ -18,8 +18,8 @@ from refine_lib.pyramid import Pyramid, whole_hole
 
 GAP_PX = 8
 STRIP_PX = 120  # height of a picture in a strip
-MOST_STILL_BYTES = 60_000  # of a picture that a notebook keeps
-# Colors of a chart stand for those of the page, light or dark: ``figure_svg`` puts the page's in their places.
+MOST_STILL_BYTES = 34_000  # of a picture that a notebook keeps, twice (``Panel.still``)
+# Colors of a chart stand for those of the page, light or dark: ``charts`` puts the page's in their places.
 TEXT, NOW, GHOST, GRID = "#010203", "#010204", "#010205", "#010206"
 OF_PAGE = {TEXT: "currentColor", NOW: "var(--refine-now)", GHOST: "var(--refine-ghost)", GRID: "var(--refine-grid)"}
 SEEN_COLOR = np.array([255, 212, 0], dtype=np.uint8)  # of what the loss looks at
@@ -74,38 +74,39 @@ def holes(pyramid: Pyramid, erosion: int, height: int = 130) -> tuple[bytes, lis
     return to_png(np.concatenate(pictures, axis=1)) if pictures else b"", shares
 
 
-def losses(runs: Sequence[Any]) -> Figure:
-    """Draws the loss of every iteration of the latest run, an axes for each level, and those of the runs before as ghosts.
+def losses(runs: Sequence[Any]) -> list[Figure]:
+    """Draws the loss of every iteration of the latest run, a chart for each level, and those of the runs before as ghosts.
 
     Returns:
-        A ``matplotlib.figure.Figure`` that pyplot does not know.
+        Figures of matplotlib that pyplot does not know, all with the same limits.
     """
     sizes = sorted({size for run in runs for size in run.sizes[1:]})
-    figure = Figure(figsize=(10, 2.6), dpi=100, facecolor="none")
-    figure.subplots_adjust(left=0.075, right=0.99, bottom=0.19, top=0.9, wspace=0.08)  # a layout engine takes twice the time
-    axes = figure.subplots(1, max(len(sizes), 1), sharey=True, squeeze=False)[0]
-    for ax, size in zip(axes, sizes or [None], strict=True):
+    drawn = [values for run in runs for values in run.losses if values]
+    reached = [len(values) - 1 for values in drawn]  # as far as the latest run is to go, or an earlier one went
+    right = 1.06 * max([1, *reached, *(run.settings.n_iters for run in runs[-1:])])
+    top = 1.05 * max([1e-9, *(max(values) for values in drawn)]) if drawn else 1
+    figures = []
+    for size in sizes or [None]:
+        figures.append(Figure(figsize=(3.6, 2.5), dpi=100, facecolor="none"))
+        figures[-1].subplots_adjust(left=0.15, right=0.99, bottom=0.2, top=0.88)  # a layout engine takes twice the time
+        ax = figures[-1].subplots()
         dress(ax)
         _in_colors_of_page(ax)
         ax.locator_params(nbins=5)
-        title = "the loss of every iteration will be drawn here" if size is None else f"{size[0]} x {size[1]} px"
-        ax.set_title(title, loc="left", fontsize=RC["axes.titlesize"] - 2 * (len(sizes) > 4), color=TEXT)
-    figure.supxlabel("updates of the featuremap z", y=0.01, fontsize=RC["font.size"], color=TEXT)
-    axes[0].set_ylabel("loss in the eroded hole", fontsize=RC["font.size"], color=TEXT)
+        ax.set(xlim=(0, right), ylim=(0, top))
+        title = "here the loss of every iteration will be" if size is None else f"loss at {size[0]} x {size[1]} px"
+        ax.set_title(title, loc="left", fontsize=RC["axes.titlesize"], color=TEXT)
+        ax.set_xlabel("updates of the featuremap z", fontsize=RC["font.size"], color=TEXT)
     for run in runs:
         latest = run is runs[-1]
         look = dict(color=NOW, linewidth=2, zorder=3) if latest else dict(color=GHOST, linewidth=1.2, zorder=2)
         for size, values in zip(run.sizes[1:], run.losses, strict=False):
             if values:
-                ax = axes[sizes.index(size)]
+                ax = figures[sizes.index(size)].axes[0]
                 ax.plot(values, marker="o", markersize=3 if latest else 0, label=f"run {run.number}", **look)
                 end, beside = (len(values) - 1, values[-1]), dict(xytext=(4, 0), textcoords="offset points", va="center")
-                ax.annotate(f"{run.number}", end, fontsize=8, color=look["color"], **beside)
-    reached = [len(values) - 1 for run in runs for values in run.losses]
-    for ax in axes:  # as far as the latest run is to go, or an earlier one went
-        ax.set_xlim(left=0, right=1.06 * max([1, *reached, *(run.settings.n_iters for run in runs[-1:])]))
-    axes[0].set_ylim(bottom=0)
-    return figure
+                ax.annotate(f"{run.number}", end, fontsize=9, color=look["color"], **beside)
+    return figures
 
 
 def _in_colors_of_page(ax):
@@ -115,14 +116,17 @@ def _in_colors_of_page(ax):
     ax.grid(True, color=GRID)
 
 
-def figure_svg(figure: Figure, words: str) -> str:
-    """Returns a figure as the HTML of an SVG in the page's own colors, as wide as there is room, and in words."""
-    file = io.StringIO()
-    figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    svg = file.getvalue().partition("<svg")[2]
+def charts(figures: Sequence[Figure], words: str) -> str:
+    """Returns figures as the HTML of SVGs beside each other, in the page's own colors, and in words."""
+    drawn = []
+    for figure in figures:
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        drawn.append('<svg class="refine-chart" aria-hidden="true"' + file.getvalue().partition("<svg")[2])
+    svg = "".join(drawn)
     for color, of_page in OF_PAGE.items():
         svg = svg.replace(color, of_page)
-    return f'<svg class="refine-chart" role="img" aria-label="{html.escape(words)}"{svg}'
+    return f'<div class="refine-charts" role="img" aria-label="{html.escape(words)}">{svg}</div>'
 
 
 def still(pixels: np.ndarray, words: str) -> bytes:
@@ -138,6 +142,27 @@ def still(pixels: np.ndarray, words: str) -> bytes:
         if file.tell() <= MOST_STILL_BYTES:
             break
     return file.getvalue()
+
+
+def instead_of_an_error(jpeg: str, name: str) -> str:
+    """Returns HTML that shows a picture where the output after it is a widget whose kernel is gone, and hides that output.
+
+    Only JupyterLab's page fits these rules, and only where it trusts the notebook: elsewhere nothing is seen.
+
+    Args:
+        jpeg: the picture, in base64.
+        name: a class of the page's that nothing else has.
+    """
+    picture = Image.open(io.BytesIO(base64.b64decode(jpeg)))
+    output, error = ".jp-OutputArea-child", ".jp-OutputArea-output.jupyter-widgets"
+    instead = f"{output}:has(.{name}):has(+ {output} > {error})"
+    return f"""<style>.{name} {{ display: none; max-width: 100%; width: {picture.width}px;
+  aspect-ratio: {picture.width / picture.height:.4f}; background: url(data:image/jpeg;base64,{jpeg}) 0 0 / 100%; }}
+{output}:has(.{name}) {{ display: none; }}
+{instead} {{ display: flex; }}
+{instead} .{name} {{ display: block; }}
+{instead} + {output} > {error} {{ display: none; }}
+</style><div class="{name}" role="img" aria-label="a still picture of the panel"></div>"""
 
 
 def strip(pictures: Mapping[str, np.ndarray], box: Sequence[float]) -> str:

@@ -35,6 +35,11 @@ function describe(panel, root) {
   for (const button of panel.querySelectorAll(".widget-toggle-button")) {
     button.ariaPressed = button.classList.contains("mod-active");
   }
+  for (const input of panel.querySelectorAll("input[type=number]")) {
+    const label = input.labels[0];
+    if (label && !label.offsetWidth) input.ariaLabel = label.title || input.title || input.closest("[title]")?.title;
+  }
+  panel.querySelectorAll("img.widget-image").forEach((img) => (img.alt = "the hole of each level, yellow where the loss sees it"));
   panel.querySelectorAll("button i").forEach((icon) => (icon.ariaHidden = true)); // a letter of a font of pictures
   panel.querySelector(".refine-problem")?.setAttribute("role", "status");
 }

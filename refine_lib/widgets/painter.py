@@ -22,6 +22,7 @@ from refine_lib.photos.files import Photo, read_photo
 from refine_lib.photos.holes import Hole, read_hole
 from refine_lib.photos.pixels import BUILT_IN, load_photo, to_image, to_pixels
 from refine_lib.photos.work import Work
+from refine_lib.plots.pictures import with_hole
 from refine_lib.scenes import random_scenes
 from refine_lib.widgets.controls import ROW, quietly
 from refine_lib.widgets.draw import to_png
@@ -89,15 +90,10 @@ class MaskPainter(Panel):
         self.canvas, self._parts = Canvas(), {}
         narrow = {"width": "auto"}
         number = {"style": {"description_width": "50px"}, "layout": {"width": "120px"}}
+        wide = {"style": {"description_width": "70px"}, "layout": {"width": "320px", "max_width": "100%"}}
         controls = SimpleNamespace(
             picture=Dropdown(options=["", *SCENES, *BUILT_IN], description="picture"),
-            path=Text(
-                description="or a path",
-                placeholder="of a photo, of any size",
-                continuous_update=False,
-                style={"description_width": "70px"},
-                layout={"width": "320px"},
-            ),
+            path=Text(description="or a path", placeholder="of a photo, of any size", continuous_update=False, **wide),
             tool=ToggleButtons(options=TOOLS, style={"button_width": "auto"}, layout={"width": "auto"}),
             width=IntSlider(20, min=1, max=200, description="brush, px", continuous_update=False),
             undo=Button(description="Undo", icon="undo", layout=narrow),
@@ -134,6 +130,9 @@ class MaskPainter(Panel):
             return "MaskPainter(closed)"
         height, width = self.image.shape[-2:]
         return f"MaskPainter({height} x {width} px, {self.mask.mean().item():.1%} hole)"
+
+    def _still(self):
+        return with_hole(to_pixels(self.image), self.mask)
 
     @property
     def mask(self) -> Tensor:

@@ -1,5 +1,6 @@
 """Answering a page: one thing at a time, and without losing an exception."""
 
+import base64
 import sys
 import threading
 import weakref
@@ -8,10 +9,13 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from IPython.core.getipython import get_ipython
+from IPython.display import publish_display_data
 from ipywidgets import Button, VBox, Widget
 
 from refine_lib.fast.process import release_idle_threads
+from refine_lib.widgets import draw
 from refine_lib.widgets.draw import as_html
 from refine_lib.widgets.runs import THREAD, told
 
@@ -38,15 +42,32 @@ class Panel(VBox):
     def __init__(self, controls: Any, rows: list[Widget], lock):
         super().__init__(rows)
         self.controls, self._lock, self._failure = controls, lock, ""
-        place, now = _place()
-        made = _MADE.setdefault((type(self), place), [])
-        for earlier in [panel() for run, panel in made if now is None or run != now]:
-            if earlier is not None:
-                earlier.close()
-        made[:] = [*((run, panel) for run, panel in made if now is not None and run == now), (now, weakref.ref(self))]
+        replace_earlier(self)
 
     controls: Any
     large: tuple[str, ...] = ()  # attributes that ``close`` lets go of
+
+    def _repr_mimebundle_(self, **kwargs):
+        return (super()._repr_mimebundle_(**kwargs) or {}) | self.still()
+
+    def _still(self) -> np.ndarray | None:
+        """The pixels of a still picture of the panel, (H, W, 3) of uint8, or None."""
+        return None
+
+    def still(self) -> dict[str, str]:
+        """A still picture to be kept with the panel, by its kind. It is seen where no kernel runs: on GitHub, in an export.
+
+        JupyterLab would show an error in its place, in a notebook that it trusts. So it is told apart from the panel what to
+        show there, and sees nothing of that as long as there is the panel.
+        """
+        with self._lock:
+            pixels = None if self.is_closed else self._still()
+        if pixels is None:
+            return {}
+        jpeg = base64.b64encode(draw.still(pixels, "A still picture. Run the notebook to have the panel.")).decode()
+        if get_ipython() is not None:
+            publish_display_data({"text/html": draw.instead_of_an_error(jpeg, f"refine-still-{self.model_id[:8]}")})
+        return {"image/jpeg": jpeg}
 
     @property
     def is_closed(self) -> bool:
@@ -85,6 +106,16 @@ class Panel(VBox):
             finally:
                 if threading.current_thread().name != THREAD:  # which is still to use its helper threads
                     release_idle_threads()
+
+
+def replace_earlier(panel: Any) -> None:
+    """Closes the panels of the same kind that the same cell made when it was run before."""
+    place, now = _place()
+    made = _MADE.setdefault((type(panel), place), [])
+    for earlier in [panel() for run, panel in made if now is None or run != now]:
+        if earlier is not None:
+            earlier.close()
+    made[:] = [*((run, panel) for run, panel in made if now is not None and run == now), (now, weakref.ref(panel))]
 
 
 def _place() -> tuple[Any, Any]:

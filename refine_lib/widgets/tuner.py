@@ -1,6 +1,5 @@
 """The panel to tune the method with: ``Tuner``."""
 
-import base64
 import io
 import os
 import threading
@@ -78,14 +77,8 @@ class Tuner(Panel):
         settings = ", ".join(chosen)  # a page shows 110 characters at most
         return f"Tuner({height} x {width} px, {self._runner.mask.mean().item():.1%} hole, {settings})"
 
-    def _repr_mimebundle_(self, **kwargs):
-        """Beside the panel a still picture, which is seen where no kernel runs: on GitHub, in an exported notebook."""
-        bundle = super()._repr_mimebundle_(**kwargs)
-        with self._lock:
-            if isinstance(bundle, dict) and not self.is_closed:
-                still = draw.still(self._display.latest(), "A still picture. Run the notebook to have the panel.")
-                bundle["image/jpeg"] = base64.b64encode(still).decode()
-        return bundle
+    def _still(self):
+        return self._display.latest()
 
     @property
     def settings(self) -> Settings:

@@ -165,6 +165,7 @@ function render({ model, el }) {
     whole.root.style.maxWidth = `${512 * Math.min(aspect, 1)}px`; // as large as what is sent, and no larger
     const [, , width, height] = model.get("box");
     zoom.root.style.setProperty("--aspect", (aspect * width) / height);
+    root.classList.toggle("refine-all", width * height === 1);
   };
   const follow = { "change:box": () => (placeAsTold(), shape()), "change:aspect": shape };
   follow["change:alive"] = () => ((heard = Date.now()), listen());

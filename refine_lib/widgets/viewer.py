@@ -62,11 +62,14 @@ class Viewer(anywidget.AnyWidget):
                     self._zoom(place)
 
     def look_at(self, middle: tuple[float, float], side: float) -> None:
-        """Moves the box: a square of ``side`` pixels about the point ``middle``, (x, y) in pixels of the full picture."""
+        """Moves the box: a square of ``side`` pixels about the point ``middle``, (x, y) in pixels of the full picture.
+
+        Where the picture is less wide or less tall than that, so is the box.
+        """
         (height, width), (x, y) = self._size, middle
-        side = min(side, height, width)
-        left, top = (float(np.clip(at - side / 2, 0, length - side)) for at, length in ((x, width), (y, height)))
-        self._move_to([left / width, top / height, side / width, side / height])
+        wide, tall = min(side, width), min(side, height)
+        left, top = float(np.clip(x - wide / 2, 0, width - wide)), float(np.clip(y - tall / 2, 0, height - tall))
+        self._move_to([left / width, top / height, wide / width, tall / height])
 
     def save(self, name: str, content: bytes) -> None:
         """Has the browser save bytes as a file of this name."""

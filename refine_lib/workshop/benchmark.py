@@ -20,6 +20,7 @@ from refine_lib.workshop.costs import (
     POLYAK,
     SEED,
     THEIRS,
+    WHO,
     contestants,
     measure,
 )
@@ -48,6 +49,8 @@ def main():
     parser.add_argument("--runs", type=int, default=3, help="of each, in alternation (default: %(default)s)")
     parser.add_argument("--baseline", type=Path, help="a checkout of advimman/lama, to run the authors' code in alternation")
     parser.add_argument("--mixed", action="store_true", help="with convolutions in bfloat16, too")
+    parser.add_argument("--only", nargs="+", choices=WHO, metavar="WHO", help=f"of {', '.join(WHO)} (default: all)")
+    parser.add_argument("--warm-ups", type=int, default=1, help="runs of each that are not counted (default: %(default)s)")
     parser.add_argument("--only-ours-from", type=int, default=10**9, metavar="PX", help="size from which nothing else is run")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
     parser.add_argument("--json", type=Path, help="a file to write the raw numbers into")
@@ -57,6 +60,8 @@ def main():
     if args.peak_of:
         _print_peak(args.peak_of, args.network, args.sizes[0], args.n_iters, args.device, args.baseline)
         return
+    if args.figures and args.only:
+        parser.error("--figures needs all who run; --only was given")
     if args.json and args.json.exists():
         parser.error(f"--json is {str(args.json)!r}, which is there already; expected a new name")
     for folder in filter(None, (args.figures, args.json and args.json.parent)):
@@ -72,14 +77,17 @@ def main():
         device = pick_device(args.device)
         machine = Machine.measured(device)
         for size in args.sizes:
-            more = (args.device, args.baseline, args.mixed, size >= args.only_ours_from, machine)
-            rows.append(measure(args.network, size, args.n_iters, args.runs, *more))
+            alone = size >= args.only_ours_from
+            runs, warm_ups, only = (1, 0, [OURS]) if alone else (args.runs, args.warm_ups, args.only)
+            more = (args.device, args.baseline, args.mixed, only, warm_ups, machine)
+            rows.append(measure(args.network, size, args.n_iters, runs, *more))
             cells = rows[-1].cells()
             if len(rows) == 1:
                 print(f"| {' | '.join(cells)} |\n|{'---|' * len(cells)}")
             print(f"| {' | '.join(cells.values())} |", flush=True)
             store()
-        grown = measured_growth(args.network, args.sizes[0], args.n_iters, device, args.runs, args.baseline)
+        if not args.only:
+            grown = measured_growth(args.network, args.sizes[0], args.n_iters, device, args.runs, args.baseline)
         store()
     except (OSError, RuntimeError, ValueError) as error:
         parser.error(str(error))
@@ -87,7 +95,7 @@ def main():
     runs += f", one from {args.only_ours_from} px on" * (rows[-1].size >= args.only_ours_from and args.runs > 1)
     print(f"\n{args.network}, {args.n_iters} updates a level, seed {SEED}, {runs}, {rows[0].device}")
     print("\n".join(_findings(rows, machine, grown)))
-    if args.figures:
+    if args.figures and grown:
         from refine_lib.workshop.benchmark_plots import plot_memory, plot_speed  # Matplotlib is slow to load
 
         for name, plot in (("speed", plot_speed), ("memory", plot_memory)):
@@ -112,6 +120,8 @@ def _findings(rows, machine, grown):
         shares = [f"{row.seconds[who] / row.seconds[THEIRS]:.2f}" for row in rows if {who, THEIRS} <= set(row.seconds)]
         if shares:
             yield f"- seconds of {who}, of the authors': {', '.join(shares)}"
+    if grown is None:
+        return
     updates = [(n + 1, seconds) for n, seconds in pairs_of(grown.seconds_by_updates, OURS)]
     if len(updates) > 2:  # or a line would fit by necessity
         start, slope, off = line_of(*zip(*updates, strict=True))

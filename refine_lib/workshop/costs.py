@@ -30,6 +30,7 @@ from refine_lib.workshop.work import Machine, Timed, Work, timed
 
 NETWORKS = {"mini-lama": 64, "lama-fourier": 512, "big-lama": 512}  # and the smallest scale; the large ones with random weights
 OURS, THEIRS, EXACT, MIXED, POLYAK = "refine_lib", "authors", "exact", "mixed", "polyak"
+WHO = OURS, THEIRS, EXACT, MIXED, POLYAK
 MEASURED = OURS, EXACT, MIXED, THEIRS  # whose memory is measured
 SEED = 1
 LR = 0.002
@@ -139,18 +140,19 @@ def contestants(name, size, n_iters, device, baseline=None, mixed=False, batch=1
     return found, model
 
 
-def measure(name, size, n_iters=15, runs=3, device=None, baseline=None, mixed=False, only_ours=False, machine=None):
+def measure(name, size, n_iters=15, runs=3, device=None, baseline=None, mixed=False, only=None, warm_ups=1, machine=None):
     """Measures one size.
 
     Args:
         name: of ``NETWORKS``.
         size: of a square picture, in pixels.
         n_iters: updates at each level.
-        runs: of each contestant, in alternation, after one that is not counted; one, and no other, with ``only_ours``.
+        runs: of each contestant, in alternation, after the ``warm_ups``.
         device: as in ``load_network``.
         baseline: the path of a checkout of the authors' code, or None.
         mixed: whether ``speed="mixed"`` is run too.
-        only_ours: whether nothing else is run, as for sizes at which that would take too long.
+        only: names of those who are run, as for sizes at which all would take too long; None runs all.
+        warm_ups: runs of each that are not counted.
         machine: a ``Machine``; None measures it.
 
     Returns:
@@ -158,11 +160,8 @@ def measure(name, size, n_iters=15, runs=3, device=None, baseline=None, mixed=Fa
     """
     device = pick_device(device)
     machine = machine or Machine.measured(device)
-    baseline = None if only_ours else baseline
     found, model = contestants(name, size, n_iters, device, baseline, mixed)
-    warm_ups = 1
-    if only_ours:
-        found, runs, warm_ups = {OURS: found[OURS]}, 1, 0
+    found = {who: run for who, run in found.items() if only is None or who in only}
     row = Row(name, size, len(level_sizes(size, size, NETWORKS[name])), n_iters, describe(device), runs)
     row.all_seconds = {who: [] for who in found}
     n_runs = warm_ups + runs
@@ -175,11 +174,12 @@ def measure(name, size, n_iters=15, runs=3, device=None, baseline=None, mixed=Fa
                 if i >= warm_ups:
                     row.all_seconds[who].append(seconds)
                 bar.update()
-        if baseline is not None:
-            row.differences[THEIRS] = (found[EXACT](loss="code").image.cpu() - results.pop(THEIRS).cpu()).abs().max().item()
+        if THEIRS in found and EXACT in found:
+            row.differences[THEIRS] = (found[EXACT](loss="code").image.cpu() - results[THEIRS].cpu()).abs().max().item()
     row.seconds = {who: statistics.median(times) for who, times in row.all_seconds.items()}
     row.speed = results[OURS].speed
-    row.losses = {who: result.losses[-1][-1] for who, result in results.items() if result.losses and result.losses[-1]}
+    ours = {who: result for who, result in results.items() if who != THEIRS}
+    row.losses = {who: result.losses[-1][-1] for who, result in ours.items() if result.losses and result.losses[-1]}
     if EXACT in results:
         exact = results[EXACT].image
         row.differences |= {w: (results[w].image - exact).abs().max().item() for w in (OURS, MIXED) if w in results}
@@ -188,7 +188,7 @@ def measure(name, size, n_iters=15, runs=3, device=None, baseline=None, mixed=Fa
     if device.type == "cuda":
         torch.cuda.empty_cache()  # what is kept here is not there for the processes that measure memory
     row.peak_memory = {who: peak_of(who, name, size, min(n_iters, 3), device, baseline) for who in measured}
-    row.parts = _parts_of(name, size, n_iters, min(n_iters, 2) if only_ours else n_iters, device)
+    row.parts = _parts_of(name, size, n_iters, n_iters if only is None else min(n_iters, 2), device)
     scale = row.seconds[OURS] / sum(row.parts.values())  # the stopwatch costs a little
     row.parts = {part: scale * spent for part, spent in row.parts.items()}
     row.flops, row.traffic = _work_of(name, size, n_iters, device)

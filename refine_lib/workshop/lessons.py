@@ -15,6 +15,7 @@ from nbconvert import HTMLExporter
 from tqdm.auto import tqdm
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+STILL = 'class="refine-still'  # in the still picture of a panel
 
 
 def execute(path, timeout=600, kernel="python3"):
@@ -70,6 +71,7 @@ def lighten(notebook):
         # A widget at a cell's end says in a line what it stands at, which is compared; one on the way, as a bar, goes.
         cell.outputs = [o for o in cell.outputs if not (o.output_type == "display_data" and WIDGET in o.get("data", {}))]
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+        cell.outputs = [o for o in cell.outputs if STILL not in o.get("data", {}).get("text/html", "")]
         for output in cell.outputs:
             output.get("data", {}).pop(WIDGET, None)
             output.pop("metadata", None) if output.output_type == "stream" else output.update(metadata={})
