@@ -107,7 +107,7 @@ def multiscale_inpaint(
 
     levels: list[InpaintedLevel] = []
     inpainted: Any = None  # the result of the smaller level; None before the first
-    try:
+    with recorder:
         for level in pyramid if mask.any() else []:
             recorder.begin_level()
             if inpainted is not None:
@@ -122,12 +122,6 @@ def multiscale_inpaint(
                 levels.append(InpaintedLevel(level.image, level.mask, inpainted.to(level.image.device)))
             if recorder.stopped:
                 break
-    except KeyboardInterrupt:
-        if not recorder.steps:
-            raise
-        recorder.stopped = True
-    finally:
-        recorder.close()
 
     if recorder.stopped:  # the latest picture, enlarged where the run did not reach the full size
         inpainted = resize(recorder.latest(), image.shape[-2:])

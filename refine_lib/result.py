@@ -227,7 +227,7 @@ class Recorder:
         self._latest: Callable[[], torch.Tensor] | None = None  # makes the last picture that was whole
         self._pixels = [height * width for height, width in level_sizes]
         self._work = work_of(level_sizes, n_iters, n_passes)
-        self._bar = tqdm(total=sum(self._work), desc="refining", bar_format=BAR, disable=not progress)
+        self._bar = tqdm(total=sum(self._work), desc="refining" if n_iters else "filling", bar_format=BAR, disable=not progress)
         self._last = time.perf_counter()
         self._shown = 0.0
 
@@ -287,7 +287,13 @@ class Recorder:
         assert self._latest is not None
         return self._latest()
 
-    def close(self) -> None:
-        """Ends the progress bar."""
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, kind, *_) -> bool:
+        """Ends the progress bar. Ctrl-C stops the run, once there is a Step; what it has by then is its result."""
+        is_stop = kind is not None and issubclass(kind, KeyboardInterrupt) and bool(self.steps)
+        self.stopped |= is_stop
         self._bar.update(0 if self.stopped else self._bar.total - self._bar.n)
         self._bar.close()
+        return is_stop

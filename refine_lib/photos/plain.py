@@ -62,19 +62,13 @@ def plain_inpaint(
         note = " ".join((f"A plain picture, in {n} passes from the noise of seed {model.seed}. {note}", *_said(model, hole)))
     recorder = Recorder(callback, [image.shape[-2:]], 0, progress, level=0, n_passes=n)
     started = time.perf_counter()
-    try:
+    with recorder:
         for i, picture in enumerate(passes if mask.any() else (), start=1):
             seconds, started = time.perf_counter() - started, time.perf_counter()
             told = f": {seconds:.2g} s a pass, {seconds * n / 60:.1f} minutes in all" * (i == 2)  # the first one does more
             recorder.step(i, n, None, picture, seen, hole, f"pass {i} of {n}{told}")
             if recorder.stopped:
                 break
-    except KeyboardInterrupt:
-        if not recorder.steps:
-            raise
-        recorder.stopped = True
-    finally:
-        recorder.close()
 
     filled = recorder.latest().to(image.device) if recorder.steps else image.clone()
     if not filled.isfinite().all():
