@@ -6,9 +6,11 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browser import drag, free_port, serving, watched_page
 from conftest import ROOT
+from PIL import Image
 
 pytestmark = pytest.mark.browser
 WIDE = {"width": 1280, "height": 1000}
@@ -93,6 +95,43 @@ def test_the_keyboard_alone_fills_and_the_focus_is_seen(page, picture_of):
     page.wait_for_function("isShown('run 3')")
     picture_of(page.locator(".refine-workbench"), "app")
     page.set_viewport_size(WIDE)
+
+
+def test_a_preset_a_guide_and_the_pictures_on_the_way(page):
+    presets = page.get_by_role("combobox", name="preset")
+    presets.select_option(presets.locator("option", has_text="fast").text_content())
+    page.wait_for_function("document.querySelector('input[type=number][aria-label^=iterations]').value === '5'")
+    page.get_by_role("combobox", name="led by").select_option("mini-conv's small plain fill")
+    page.get_by_role("button", name="Run").click()
+    page.wait_for_function(SAYS, arg="run 4 finished")
+    page.wait_for_function("isShown('run 4') && cell('led by') === 'mini-conv'")
+    last = page.evaluate("pixels('after')")
+    page.get_by_role("slider", name="the picture after").focus()
+    page.keyboard.press("Home")
+    page.wait_for_function("isShown('run 4, 0 updates')")
+    assert page.evaluate("last => difference(pixels('after'), last)", last) > 0.2
+    page.locator(".refine-viewer").get_by_role("radio", name="line between").focus()
+    page.keyboard.down("b")
+    page.wait_for_function("document.querySelector('.refine-viewer').classList.contains('refine-held')")
+    page.keyboard.up("b")
+    page.get_by_role("combobox", name="led by").select_option("the small plain fill")
+    page.get_by_role("button", name="Reset to the paper's").click()
+    page.wait_for_function("document.querySelector('input[type=number][aria-label^=iterations]').value === '15'")
+
+
+def test_the_error_is_offered_where_there_is_a_truth_and_a_hole_that_is_all_is_told(page, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "photo.png")
+    error = page.get_by_role("checkbox", name="show the error")
+    assert error.is_visible()
+    page.set_input_files("input[data-kind=photo]", tmp_path / "photo.png")
+    page.wait_for_function("document.querySelector('img[data-name=picture]').naturalWidth === 96 && share('hole') === 0")
+    page.get_by_role("button", name="Invert").click()
+    page.wait_for_function("share('hole') === 1")
+    page.get_by_role("button", name="Fill this hole").click()
+    page.get_by_text("The hole is the whole picture: there is nothing to go by.").wait_for()
+    assert not error.is_visible()
+    page.wait_for_function(SAYS, arg="run 1 finished")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -141,3 +141,14 @@ def test_the_citation_and_the_changes_know_the_version():
     assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "refine_lib.__version__"}
     assert citation["version"] == refine_lib.__version__ and citation["license"] == project["project"]["license"]
     assert f"## {refine_lib.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_binder_installs_what_the_lessons_need_with_the_pinned_versions():
+    folder = ROOT / ".binder"
+    lines = [line for line in (folder / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+    options = dict(line.split(maxsplit=1) for line in lines)
+    assert (folder / options["--constraint"]).resolve() == ROOT / "constraints.txt"
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    wanted = set(re.fullmatch(r"\.\[([\w,]+)\]", options["--editable"])[1].split(","))
+    assert "lab" in wanted and wanted <= set(extras)
+    assert (folder / "runtime.txt").read_text().strip() == "python-3.11"
