@@ -51,6 +51,7 @@ class Workbench(VBox):
 
     def close(self) -> None:
         """Closes both, and frees their memory."""
-        self.painter.close()
-        self.tuner.close()
+        if "tuner" in vars(self):  # ipywidgets closes what was not even made whole
+            self.painter.close()
+            self.tuner.close()
         super().close()
