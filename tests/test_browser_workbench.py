@@ -92,7 +92,9 @@ def test_the_keyboard_alone_fills_and_the_focus_is_seen(page, picture_of):
     page.keyboard.press("Enter")
     page.wait_for_function(SAYS, arg="run 3 finished")
     page.set_viewport_size({"width": 1320, "height": 1400})
-    page.wait_for_function("isShown('run 3')")
+    page.wait_for_function("isShown('run 3') && cell('error') !== ''")  # the plain pass is made behind the run
+    page.get_by_role("combobox", name="left of the line").select_option("plain")
+    page.wait_for_function("document.querySelector('.refine-below span').textContent === 'plain' && isShown('run 3')")
     picture_of(page.locator(".refine-workbench"), "app")
     page.set_viewport_size(WIDE)
 
