@@ -12,7 +12,7 @@ from refine_lib.metrics import fraction, l1
 from refine_lib.networks.registry import save_generator
 from refine_lib.refine import multiscale_inpaint
 from refine_lib.workshop import few_updates, small_networks
-from refine_lib.workshop.few_updates import ADAM, BEST, COLUMNS, FIVE, THREE, best_rate, compare, squares
+from refine_lib.workshop.few_updates import ADAM, BEST, COLUMNS, FIVE, TARGETS, THREE, best_rate, compare, squares, targets
 from refine_lib.workshop.model_card import scenes
 from refine_lib.workshop.small_networks import NETWORKS, UNet, model_of, predicted, train
 
@@ -78,6 +78,16 @@ def test_the_best_rate_is_that_of_the_lowest_error(monkeypatch):
     for rates in ((1e-7, 30.0), (30.0, 1e-7)):  # one does next to nothing, the other makes black and white
         monkeypatch.setattr(few_updates, "RATES", rates)
         assert best_rate(scenes(2, 64, "thick", 5, "cpu"), model, **settings) == 1e-7
+
+
+def test_it_is_asked_which_picture_knows_better():
+    def knows_small_pictures(image, mask):
+        return image if image.shape[-1] == 64 else image / 2
+
+    (line,) = targets("a network", "thick", scenes(3, 128, "thick", 5, "cpu"), knows_small_pictures, erosion=3)
+    cells = [cell.strip() for cell in line.split("|")[1:-1]]
+    assert len(cells) == len(TARGETS) and cells[:4] == ["a network", "128", "thick", "0.0000"]
+    assert 0.1 < float(cells[4]) < 0.5 and cells[5] == "100.0% [100.0%, 100.0%]"
 
 
 def test_photos_are_shown_as_squares():

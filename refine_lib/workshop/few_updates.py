@@ -1,7 +1,8 @@
-"""Asks how few updates of z will do, network by network: ``python -m refine_lib.workshop.few_updates u-net --loss code``.
+"""Asks how few updates of z will do, network by network: ``python -m refine_lib.workshop.few_updates u-net --losses code``.
 
-Adam is asked twice: with the paper's learning rate, and with that of ``RATES`` which is the best for this network and loss, on
-other pictures. Prints a line of a table in Markdown for each level of the pyramid. Networks are those of ``small_networks``.
+Adam is asked twice: with the paper's learning rate, and with that of ``RATES`` which is the best for this network, loss and
+kind of holes, on other pictures. Prints a line of a table in Markdown for each level of the pyramid. Networks are those of
+``small_networks`` as well.
 """
 
 import argparse
@@ -10,8 +11,10 @@ import torch
 import torch.nn.functional as F
 
 from refine_lib.checks import LARGEST_SEED, LOSSES, as_integer
+from refine_lib.masks import erode, paste
 from refine_lib.metrics import fraction, gain, l1
 from refine_lib.photos.pixels import BUILT_IN, load_photo
+from refine_lib.pyramid import build_pyramid, downscale, whole_hole
 from refine_lib.refine import check_settings
 from refine_lib.scenes.strokes import STROKES, stroke_masks
 from refine_lib.workshop.model_card import last_losses, refined_by, scenes
@@ -22,6 +25,7 @@ CHOSEN_ON = 301  # the seed of the pictures on which the best rate is found
 ADAM, BEST, FIVE, THREE = "Adam 15, lr 0.002", "Adam 15, best lr", "Polyak 5", "Polyak 3"
 COLUMNS = ("network", "loss", "px", "holes", "pictures", "plain", ADAM, BEST, FIVE, THREE)
 COLUMNS += tuple(f"{way} below {BEST}" for way in (FIVE, THREE))
+TARGETS = ("network", "px", "holes", "smaller picture", "plain, downscaled", "smaller below plain")
 
 
 def best_rate(pictures, model, **settings):
@@ -75,6 +79,34 @@ def compare(name, kind, lr, pictures, model, loss="paper", **settings):
     return lines
 
 
+@torch.no_grad()
+def targets(name, kind, pictures, model, erosion, smallest_scale=SIZE):
+    """Asks whether a smaller picture, which refinement follows, knows better than a plain pass at twice its size.
+
+    Args:
+        name, kind, pictures, model: as in ``compare``.
+        erosion, smallest_scale: of ``multiscale_inpaint``.
+
+    Returns:
+        A line for each level but the smallest, with the cells of ``TARGETS``: the L1 of a plain pass at half the size, where
+        the two are compared, that of the plain pass downscaled, and by how much the first is lower.
+    """
+    pairs = {}
+    for truth, mask in pictures:
+        pyramid = build_pyramid(truth, mask, smallest_scale)
+        plain = [paste(model(level.image, level.mask), level.image, level.mask) for level in pyramid]
+        for i, level in enumerate(pyramid[1:]):
+            eroded = erode(whole_hole(level.mask, pyramid[i].size), erosion)
+            both = [l1(filled, pyramid[i].image, eroded) for filled in (plain[i], downscale(plain[i + 1]))]
+            pairs.setdefault(level.size[1], []).append(torch.stack(both))
+    lines = []
+    for px, found in pairs.items():
+        smaller, larger = torch.cat(found, dim=1)
+        by = "{:.1%} [{:.1%}, {:.1%}]".format(*gain(smaller, larger))
+        lines.append(f"| {name} | {px} | {kind} | {fraction(smaller):.4f} | {fraction(larger):.4f} | {by} |")
+    return lines
+
+
 def squares(n, size, kind, seed):
     """Yields n squares of scikit-image's photos, each of them in turn, with a hole: their middle at the size."""
     for i in range(n):
@@ -96,6 +128,7 @@ def main():
     parser.add_argument("--times", type=int, default=4, help=f"the pictures' side, in {SIZE} px (default: %(default)s)")
     parser.add_argument("--erosion", type=int, default=15, help="in pixels; narrow holes want less (default: %(default)s)")
     parser.add_argument("--lr", type=float, help="Adam's other learning rate (default: the best, on other pictures)")
+    parser.add_argument("--targets", action="store_true", help="ask instead whether the smaller picture knows better")
     parser.add_argument("--photos", action="store_true", help="scikit-image's photos in place of drawn scenes")
     parser.add_argument("--seed", type=int, default=201, help="of scenes and holes (default: %(default)s)")
     args = parser.parse_args()
@@ -115,14 +148,19 @@ def main():
         size = times * SIZE
         return squares(n, size, kind, seed) if args.photos else scenes(n, size, kind, seed, "cpu")
 
-    print(f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", sep="\n", flush=True)
-    for loss in args.losses:
-        settings = dict(loss=loss, smallest_scale=SIZE, erosion=args.erosion)
-        lr = best_rate(drawn(4, 4, "thick", CHOSEN_ON), model, **settings) if args.lr is None else args.lr
-        for kind in args.masks:
+    name, columns = args.name or args.network, TARGETS if args.targets else COLUMNS
+    print(f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", sep="\n", flush=True)
+    settings = dict(smallest_scale=SIZE, erosion=args.erosion)
+    for kind in args.masks:
+        title = kind if args.erosion == 15 else f"{kind}, erosion {args.erosion}"
+        if args.targets:
             pictures = drawn(args.pictures, args.times, kind, args.seed)
-            title = kind if args.erosion == 15 else f"{kind}, erosion {args.erosion}"
-            print(*compare(args.name or args.network, title, lr, pictures, model, **settings), sep="\n", flush=True)
+            print(*targets(name, title, pictures, model, args.erosion), sep="\n", flush=True)
+            continue
+        for loss in args.losses:
+            lr = args.lr or best_rate(drawn(3, 4, kind, CHOSEN_ON), model, loss=loss, **settings)
+            pictures = drawn(args.pictures, args.times, kind, args.seed)
+            print(*compare(name, title, lr, pictures, model, loss, **settings), sep="\n", flush=True)
 
 
 if __name__ == "__main__":
