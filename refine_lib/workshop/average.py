@@ -43,7 +43,8 @@ class MovingAverage:
         """Moves the average towards the original; the first time it becomes the same."""
         share = max(1 / self.horizon, 10 / (self.n_updates + 10))
         torch._foreach_lerp_(*self._numbers, share)
-        torch._foreach_copy_(*self._counts)
+        if self._counts[0]:  # a network without batch norms counts nothing
+            torch._foreach_copy_(*self._counts)
         self.n_updates += 1
 
     def state_dict(self):

@@ -108,6 +108,30 @@ OPTIMISERS = {  # the first is the paper's, which the others are compared with
 SHARED = ("smallest_scale", "erosion", "loss")  # settings that all optimizers have alike
 
 
+def refined_by(ways, pictures, model, **settings):
+    """Yields (way, truth, mask, ``Result``) for each picture and each way to move z, one picture at a time: each has a loss.
+
+    Args:
+        ways: settings of ``multiscale_inpaint`` by name.
+        pictures, model: as in ``measure``.
+        settings: that all ways have alike.
+    """
+    for truth, mask in pictures:
+        for one_truth, one_mask in zip(truth.split(1), mask.split(1), strict=True):
+            for way, chosen in ways.items():
+                yield (
+                    way,
+                    one_truth,
+                    one_mask,
+                    multiscale_inpaint(one_truth, one_mask, model, progress=False, **settings, **chosen),
+                )
+
+
+def last_losses(result):
+    """The last loss of each refined level of a ``Result``; NaN where there was nothing to match."""
+    return [level[-1] if level else torch.nan for level in result.losses]
+
+
 def compare_optimizers(title, pictures, model, **settings):
     """Refines pictures with each optimizer of z, and says how far the loss fell and what became of the picture.
 
@@ -119,12 +143,9 @@ def compare_optimizers(title, pictures, model, **settings):
         A table in Markdown, and a sentence for each optimizer with its paired 95% interval beside the first.
     """
     measured, losses = Measured(title), {way: [] for way in OPTIMISERS}
-    for truth, mask in pictures:
-        for one_truth, one_mask in zip(truth.split(1), mask.split(1), strict=True):  # a loss for each picture
-            for way, chosen in OPTIMISERS.items():
-                result = multiscale_inpaint(one_truth, one_mask, model, progress=False, **settings, **chosen)
-                measured.add(way, result.image, one_truth, one_mask)
-                losses[way].append([level[-1] if level else torch.nan for level in result.losses])
+    for way, truth, mask, result in refined_by(OPTIMISERS, pictures, model, **settings):
+        measured.add(way, result.image, truth, mask)
+        losses[way].append(last_losses(result))
     first = next(iter(OPTIMISERS))
     n_levels = len(losses[first][0])
     levels = [f"loss, level {level}" for level in range(2, n_levels + 2)]
