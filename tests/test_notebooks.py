@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import ROOT, picture
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 from refine_lib import downscale, plots, predict_and_refine
 from refine_lib.workshop.lessons import execute, figures, lighten
@@ -89,10 +90,22 @@ class TestNotebook:
                 if isinstance(node.value, ast.Name) and node.value.id == "plots":
                     assert node.attr in plots.__all__
 
-    def test_its_figures_are_in_the_repository_and_have_captions(self, path):
-        for name, cell in tagged(path, "figure"):
-            assert (ROOT / "figures" / f"{name}.png").is_file()
+    def test_every_figure_is_seen_without_a_kernel(self, path):
+        """Each cell that draws has a picture in the repository, of the size that it draws, and the text beside shows it."""
+        cells = json.loads(path.read_text())["cells"]
+        drawn = [
+            i for i, cell in enumerate(cells) if cell["cell_type"] == "code" and "<Figure size" in json.dumps(cell["outputs"])
+        ]
+        assert drawn
+        names = dict((cell["id"], name) for name, cell in tagged(path, "figure"))
+        for i in drawn:
+            cell, name = cells[i], names[cells[i]["id"]]
             assert "caption=caption" in source(cell)
+            wanted = re.findall(r"<Figure size ([\d.]+)x([\d.]+)", json.dumps(cell["outputs"]))[-1]
+            size = Image.open(ROOT / "figures" / f"{name}.png").size
+            assert all(abs(float(a) - b) < 30 for a, b in zip(wanted, size, strict=True)), (name, wanted, size)
+            beside = "".join(source(cells[j]) for j in (i - 1, i + 1) if cells[j]["cell_type"] == "markdown")
+            assert re.search(rf"!\[[^\]]{{20,}}\]\(../figures/{name}.png\)", beside), name
 
     def test_a_body_that_it_shows_is_named(self, path):
         assert {name for name, _ in tagged(path, "shows")} <= SHOWN

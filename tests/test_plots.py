@@ -1,12 +1,14 @@
 """The pictures say what they should: titles, holes, boxes, axes. What they look like is for the eye."""
 
+import re
+
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 
-from refine_lib import multiscale_inpaint, plots, random_scenes, stroke_masks
+from refine_lib import load_network, multiscale_inpaint, plots, random_scenes, split_network, stroke_masks
 from refine_lib.photos.pixels import to_pixels
 from refine_lib.workshop.benchmark_plots import plot_training
 
@@ -82,3 +84,10 @@ def test_channels_of_a_featuremap_are_drawn(tiny):
     assert len(figure.axes) == 8 and figure.axes[0].get_title(loc="left") == "local 0"
     last = figure.axes[-1].images[0].get_array()
     assert np.array_equal(last, z[1][0, -1].numpy())
+
+
+def test_a_caption_names_the_network_its_settings_and_where_it_was_computed():
+    model = load_network("mini-lama", device="cpu")
+    assert re.match(r"mini-lama, seed 1, lr 0.005, CPU, \d+ threads?, torch ", plots.made_with(model, seed=1, lr=0.005))
+    assert plots.made_with(model, network="ours").startswith("network ours, CPU")
+    assert plots.made_with(split_network(model.layers, at=3, multiple=8), seed=1).startswith("seed 1, CPU")  # which nobody has named

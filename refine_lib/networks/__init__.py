@@ -68,10 +68,13 @@ def load_network(
     try:
         if why_not_split(network):
             check_weights(network)
-            return cast(Any, network.eval().requires_grad_(False))
-        return split_network(network)
+            model: Any = network.eval().requires_grad_(False)
+        else:
+            model = split_network(network)
     except ValueError as error:
         raise ValueError(f"{path} holds a network that cannot be used: {error}") from error
+    model.name = path.name if weights is None else str(name_or_path)
+    return model
 
 
 def settings_for(name_or_path: object) -> dict[str, float]:

@@ -43,9 +43,11 @@ class SplitNetwork(nn.Module):
         hole_value: what the network sees in the hole, in its own range.
         value_range: of the network's pictures, in and out.
         multiple: in pixels. Height and width are padded to a multiple of it.
+        name: as ``load_network`` knows it; empty where it was not loaded by that.
     """
 
     layers: nn.Sequential
+    name: str = ""
 
     def __init__(self, layers: nn.Sequential, at: Any, hole_value: float, value_range: tuple[float, float], multiple: int):
         super().__init__()

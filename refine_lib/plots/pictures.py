@@ -39,8 +39,12 @@ def with_hole(pixels: np.ndarray, mask: Tensor) -> np.ndarray:
     return np.where(to_pixels(mask)[..., None] > 0, HOLE_COLOR, pixels)
 
 
-def show_pyramid(pyramid: Pyramid) -> Figure:
+def show_pyramid(pyramid: Pyramid, caption: str = "") -> Figure:
     """Draws the levels of a pyramid in one row, each as large as it is, with its hole.
+
+    Args:
+        pyramid: as ``build_pyramid`` returns it.
+        caption: a line under the figure: what it was made with.
 
     Returns:
         The figure.
@@ -49,7 +53,7 @@ def show_pyramid(pyramid: Pyramid) -> Figure:
     px_per_inch = tallest / inches
     widths = [max(level.size[1] / px_per_inch, 0.8) for level in pyramid]  # room for the title of the smallest
     figsize = (sum(widths) + 0.2 * len(widths), inches + 0.3)
-    with drawn_on(None, "", (1, len(pyramid)), figsize, layout=None, width_ratios=widths, squeeze=False) as axes:
+    with drawn_on(None, caption, (1, len(pyramid)), figsize, layout=None, width_ratios=widths, squeeze=False) as axes:
         for level, ax, width in zip(pyramid, axes[0], widths, strict=True):
             show_picture(level.image, level.mask, ax=ax)
             top = tallest - level.size[0]

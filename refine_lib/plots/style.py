@@ -61,9 +61,10 @@ def dress(ax: Axes) -> None:
 
 
 def made_with(model: nn.Module, **settings) -> str:
-    """Returns a line for a figure's caption: settings, device and versions."""
-    device = next(model.parameters()).device
-    return ", ".join([*(f"{name} {value}" for name, value in settings.items()), describe(device)])
+    """Returns a line for a figure's caption: the network's name, settings, device and versions."""
+    device, name = next(model.parameters()).device, getattr(model, "name", "")
+    named = [name] if name and "network" not in settings else []
+    return ", ".join([*named, *(f"{name} {value}" for name, value in settings.items()), describe(device)])
 
 
 def write_caption(figure: Figure, caption: str) -> None:
