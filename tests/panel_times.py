@@ -68,7 +68,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as serve, sync_playwright() as playwright:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
-        serve("refine_lib.widgets", str(LESSON), "--port", str(port), "--keep", "0", url=f"{url}/voila/static/voila.js")
+        serve("refine_lib.widgets", str(LESSON), "--port", str(port), "--keep", "2", url=f"{url}/voila/static/voila.js")
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         large = photo(folder, 4000, 3000)
         for _ in range(visits):
@@ -88,6 +88,7 @@ def main():
             first.append(found["picture"] / 1000)
             page.wait_for_function(SAYS, arg="finished")
             page.context.close()
+            time.sleep(4)  # or its kernel would end beside the next visit
         for words, seconds in [
             ("something is seen", seen),
             ("the panel is there", there),

@@ -39,8 +39,8 @@ def plot_speed(rows: Sequence[Any], growth: Any = None, axes: Any = None, captio
         _against_size(left, sizes, [row.seconds for row in rows], "seconds", "A whole run")
         floors = [row.floor for row in rows]
         left.plot(sizes, floors, color="0.45", linestyle=":")
-        said = "floor: the arithmetic alone,\nat this machine's best rate"
-        left.annotate(said, (sizes[-1], floors[-1]), (0, -12), textcoords="offset points", ha="right", va="top", **FAINT)
+        said = "dotted: the floor, the arithmetic\nalone at this machine's best rate"
+        left.annotate(said, (0.98, 0.03), xycoords="axes fraction", ha="right", va="bottom", **FAINT)
         _legend_above(left)
         below = np.zeros(len(rows))
         for part in rows[0].parts:
@@ -116,5 +116,6 @@ def _against_size(ax: Axes, sizes: Sequence[int], costs: Sequence[Mapping[str, f
 
 
 def _legend_above(ax: Axes) -> None:
-    ax.set_ylim(top=10 * ax.get_ylim()[1])
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high * (high / low) ** 0.7)  # room for a line for each contestant
     ax.legend(fontsize="small", loc="upper left")

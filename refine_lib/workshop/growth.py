@@ -53,7 +53,7 @@ def measured_growth(name: str, size: int, n_iters: int, device: torch.device, ru
     counts = sorted({max(1, n_iters // 3), max(1, 2 * n_iters // 3), n_iters})
 
     def runners(n, batch=1):
-        ways, _ = contestants(name, size, n, device, baseline, batch=batch)
+        ways, _ = contestants(name, size, n, device, baseline if batch == 1 else None, batch=batch)  # theirs takes one picture
         return {who: ways[who] for who in (OURS, THEIRS) if who in ways}
 
     def seconds(n, batch=1) -> Callable[[], dict[str, float]]:
