@@ -104,7 +104,7 @@ def test_a_row_tells_seconds_memory_and_their_parts(checkout, monkeypatch):
     assert (row.flops, row.traffic) == (work.flops, work.traffic)
     cells = row.cells()
     assert cells["MB"] == "10" and cells["authors' MB"] == "40" and cells["MB, ratio"] == "0.25" and all(cells.values())
-    alone = costs.measure("mini-lama", 128, 1, 1, "cpu", checkout, only_ours=True, machine=machine)
+    alone = costs.measure("mini-lama", 128, 1, 1, "cpu", checkout, only=[costs.OURS], warm_ups=0, machine=machine)
     assert list(alone.seconds) == ["refine_lib"] and alone.cells()["s, ratio"] == "" and alone.runs == 1
     grown = Growth(128, memory_by_updates=[(n, peaks) for n in (1, 3)])
     axes = [*plot_speed([row, alone]), *plot_memory([row, alone], grown)]

@@ -97,11 +97,11 @@ def test_the_command_prints_a_table_and_says_by_its_code_whether_all_is_met(tmp_
     with pytest.raises(SystemExit) as end:
         on_gpu.main()
     assert end.value.code == 1
-    assert [(c["name"], c["size"], c["mixed"], c["only_ours"]) for c in calls] == [
-        ("mini-lama", 512, True, False),
-        ("big-lama", 1024, True, False),
-        ("big-lama", 2048, True, True),
-        ("big-lama", 4096, True, True),
+    assert [(c["name"], c["size"], c["mixed"], c["only"]) for c in calls] == [
+        ("mini-lama", 512, True, None),
+        ("big-lama", 1024, True, None),
+        ("big-lama", 2048, True, ["refine_lib"]),
+        ("big-lama", 4096, True, ["refine_lib"]),
     ]
     page = (tmp_path / "new" / "table.md").read_text()
     assert page in capsys.readouterr().out

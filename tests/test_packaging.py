@@ -58,7 +58,7 @@ def test_the_top_of_the_repository_is_the_agreed_one():
 
 def test_the_readmes_commands_and_links_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"\bmake (\w+)", README):
+    for target in re.findall(r"\bmake ([\w-]+)", README):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
@@ -121,7 +121,7 @@ def test_the_library_loads_without_the_notebooks_extras():
 def test_what_contributing_names_is_there():
     text = (ROOT / "CONTRIBUTING.md").read_text()
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"\bmake (\w+)", text):
+    for target in re.findall(r"\bmake ([\w-]+)", text):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     assert all((ROOT / path).exists() for path in re.findall(r"`(refine_lib/[\w/.]+\.\w+|tests/\w+)`", text))
     rooms = {path.parent.name for path in (ROOT / "refine_lib").glob("*/__init__.py")}

@@ -90,4 +90,5 @@ def test_a_caption_names_the_network_its_settings_and_where_it_was_computed():
     model = load_network("mini-lama", device="cpu")
     assert re.match(r"mini-lama, seed 1, lr 0.005, CPU, \d+ threads?, torch ", plots.made_with(model, seed=1, lr=0.005))
     assert plots.made_with(model, network="ours").startswith("network ours, CPU")
-    assert plots.made_with(split_network(model.layers, at=3, multiple=8), seed=1).startswith("seed 1, CPU")  # which nobody has named
+    nameless = split_network(model.layers, at=3, multiple=8)
+    assert plots.made_with(nameless, seed=1).startswith("seed 1, CPU")

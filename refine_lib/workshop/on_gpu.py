@@ -212,8 +212,9 @@ def benchmark(table, args, device):
     wanted = [TRAINED, *((args.network, size) for size in args.sizes)]
     for i, (network, size) in enumerate(wanted):
 
-        def row(network=network, size=size, only_ours=i > 1):
-            rows.append(measure(network, size, args.n_iters, args.runs, device, args.baseline, True, only_ours, machine))
+        def row(network=network, size=size, alone=i > 1):
+            runs, only, warm_ups = (1, [OURS], 0) if alone else (args.runs, None, 1)
+            rows.append(measure(network, size, args.n_iters, runs, device, args.baseline, True, only, warm_ups, machine))
             numbers = dict(machine=asdict(machine), rows=[asdict(row) for row in rows])
             (args.results / "speed.json").write_text(json.dumps(numbers, indent=1))
             return losses_of(rows[0]) if len(rows) == 1 else []
