@@ -183,3 +183,18 @@ def test_what_fails_at_a_large_size_leaves_the_rows_before(tmp_path, monkeypatch
     assert "out of memory" in capsys.readouterr().err
     numbers = json.loads((tmp_path / "a.json").read_text())
     assert [row["size"] for row in numbers["rows"]] == [128]
+
+
+def test_only_those_who_are_named_run_and_nothing_grows(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(costs, "peak_of", lambda *_: 10 << 20)
+    command = "benchmark --sizes 128 --n-iters 1 --runs 1 --warm-ups 0 --only refine_lib exact --device cpu"
+    monkeypatch.setattr(sys, "argv", command.split())
+    benchmark.main()
+    printed = capsys.readouterr().out
+    (row,) = [line for line in printed.splitlines() if line.startswith("| 128 |")]
+    cells = dict(zip(printed.splitlines()[0].split("|"), row.split("|"), strict=True))
+    assert cells[" exact s "].strip() and not cells[" polyak s "].strip() and "by updates" not in printed
+    monkeypatch.setattr(sys, "argv", [*command.split(), "--figures", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert "--figures needs all who run; --only was given" in capsys.readouterr().err

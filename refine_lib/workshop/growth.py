@@ -70,7 +70,7 @@ def measured_growth(name: str, size: int, n_iters: int, device: torch.device, ru
         found.seconds_by_threads = _medians({n: _with_threads(n, seconds(n_iters)) for n in (1, 2)}, runs)
     ways = {batch: seconds(n_iters, batch) for batch in (1, BATCH)}
     found.seconds_by_batch = [(batch, cost[OURS]) for batch, cost in _medians(ways, runs)]
-    modules = _medians({module: _import_of(module) for module in ("torch", "refine_lib")}, max(runs, 5))
+    modules = _medians({module: _import_of(module) for module in ("torch", "refine_lib")}, runs)
     found.imports = {module: cost["s"] for module, cost in modules}
     return found
 
