@@ -556,6 +556,17 @@ class TestTuner:
         wait_until(lambda: tuner.controls.viewer.alive == 0)
         assert seen[:3] == [1, 2, 3] and tuner.wait(60)
 
+    def test_it_counts_no_more_where_another_picture_has_no_run_yet(self, tuner, monkeypatch):
+        monkeypatch.setattr("refine_lib.widgets.tuner.BEAT_SECONDS", 0.01)
+        tuner.settings = replace(tuner.settings, n_iters=10**6)
+        run = tuner.run()
+        wait_until(lambda: tuner.controls.viewer.alive > 1)
+        with tuner._lock:
+            tuner.set_picture(random_scenes(96, seed=2), stroke_masks(96, seed=2))
+        assert run.wait(60) and tuner.wait(60)
+        wait_until(lambda: all("_beat" not in thread.name for thread in threading.enumerate()))
+        assert tuner.runs == [] and tuner.controls.message.value == "" and tuner.controls.viewer.alive == 0
+
     def test_another_network_or_a_picture_leads(self, tuner, scene, tiny_single, tmp_path):
         image, mask = scene
         controls, black = tuner.controls, Image.new("RGB", (32, 32))

@@ -275,7 +275,8 @@ class Tuner(Panel):
         while True:
             is_over = run.wait(BEAT_SECONDS)
             with self._lock:
-                if not self.is_closed and run is self.runs[-1]:
+                latest = None if self.is_closed else self._runner.latest or run  # another picture has no run yet
+                if latest is run:
                     self.controls.viewer.alive = 0 if is_over else self.controls.viewer.alive + 1
             if is_over:
                 return
