@@ -36,8 +36,9 @@ function describe(panel, root) {
     button.ariaPressed = button.classList.contains("mod-active");
   }
   for (const input of panel.querySelectorAll("input[type=number]")) {
-    const label = input.labels[0];
-    if (label && !label.offsetWidth) input.ariaLabel = label.title || input.title || input.closest("[title]")?.title;
+    const [label] = input.labels;
+    const name = label?.title || input.title || input.closest("[title]")?.title;
+    if (name && !label?.textContent.trim()) input.ariaLabel = name;
   }
   panel.querySelectorAll("img.widget-image").forEach((img) => (img.alt = "the hole of each level, yellow where the loss sees it"));
   panel.querySelectorAll("button i").forEach((icon) => (icon.ariaHidden = true)); // a letter of a font of pictures
