@@ -121,20 +121,21 @@ class Display:
         """Shows what was chosen to compare with to the left of the line."""
         name = self.controls.before.value
         pixels = self._input if name == "input" else self.runner.plain if name == "plain" else None
-        run = next((run for run in self.runner.runs if name == f"run {run.number}"), None)
+        run = self._before_run()
         self.controls.viewer.show(self.size, before=(name, run.pixels if run is not None else pixels))
         self._compare()
 
     def _compare(self) -> None:
         """Says in which settings the run to the left of the line differs from the one to its right."""
-        before = next((run for run in self.runner.runs if self.controls.before.value == f"run {run.number}"), None)
-        runs = [run.settings.cells() for run in (before, self._seen_run) if run is not None]
-        differ = (
-            [f"{name} {runs[0][name]} | {runs[1][name]}" for name in runs[0] if runs[0][name] != runs[1][name]]
-            if runs[1:]
-            else []
-        )
-        self.controls.compared.value = draw.as_html(", ".join(differ))
+        before, after, text = self._before_run(), self._seen_run, ""
+        if before is not None and after is not None:
+            pairs = [(name, cell, after.settings.cells()[name]) for name, cell in before.settings.cells().items()]
+            text = ", ".join(f"{name} {a} | {b}" for name, a, b in pairs if a != b)
+        self.controls.compared.value = draw.as_html(text)
+
+    def _before_run(self) -> Run | None:
+        """The run that was chosen to be to the left of the line, if it is one."""
+        return next((run for run in self.runner.runs if self.controls.before.value == f"run {run.number}"), None)
 
     def zoom(self) -> None:
         """Shows what the box holds, with the side that was chosen, about the place where it is."""

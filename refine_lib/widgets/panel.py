@@ -16,7 +16,6 @@ from ipywidgets import Button, VBox, Widget
 
 from refine_lib.fast.process import release_idle_threads
 from refine_lib.widgets import draw
-from refine_lib.widgets.draw import as_html
 from refine_lib.widgets.runs import THREAD, told
 
 # The open panels by what made them: a cell, and where there is none a line of code. With each, in which run of the cell.
@@ -102,7 +101,7 @@ class Panel(VBox):
                         message.value = self._failure = ""  # of an answer before this one
                     answer(*arguments)
             except Exception as error:
-                message.value = self._failure = as_html(*told(error))
+                message.value = self._failure = draw.as_html(*told(error))
             finally:
                 if threading.current_thread().name != THREAD:  # which is still to use its helper threads
                     release_idle_threads()

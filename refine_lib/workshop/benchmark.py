@@ -12,6 +12,7 @@ import torch
 from refine_lib.device import pick_device
 from refine_lib.fast.process import peak_memory, return_free_memory
 from refine_lib.workshop.costs import (
+    ALONE,
     EXACT,
     MEASURED,
     MIXED,
@@ -78,7 +79,7 @@ def main():
         machine = Machine.measured(device)
         for size in args.sizes:
             alone = size >= args.only_ours_from
-            runs, warm_ups, only = (1, 0, [OURS]) if alone else (args.runs, args.warm_ups, args.only)
+            runs, only, warm_ups = ALONE if alone else (args.runs, args.only, args.warm_ups)
             more = (args.device, args.baseline, args.mixed, only, warm_ups, machine)
             rows.append(measure(args.network, size, args.n_iters, runs, *more))
             cells = rows[-1].cells()
@@ -95,7 +96,7 @@ def main():
     runs += f", one from {args.only_ours_from} px on" * (rows[-1].size >= args.only_ours_from and args.runs > 1)
     print(f"\n{args.network}, {args.n_iters} updates a level, seed {SEED}, {runs}, {rows[0].device}")
     print("\n".join(_findings(rows, machine, grown)))
-    if args.figures and grown:
+    if args.figures:
         from refine_lib.workshop.benchmark_plots import plot_memory, plot_speed  # Matplotlib is slow to load
 
         for name, plot in (("speed", plot_speed), ("memory", plot_memory)):

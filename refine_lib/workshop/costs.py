@@ -32,6 +32,7 @@ NETWORKS = {"mini-lama": 64, "lama-fourier": 512, "big-lama": 512}  # and the sm
 OURS, THEIRS, EXACT, MIXED, POLYAK = "refine_lib", "authors", "exact", "mixed", "polyak"
 WHO = OURS, THEIRS, EXACT, MIXED, POLYAK
 MEASURED = OURS, EXACT, MIXED, THEIRS  # whose memory is measured
+ALONE = 1, [OURS], 0  # runs, ``only`` and ``warm_ups`` at a size at which all would take too long
 SEED = 1
 LR = 0.002
 MB = 2**20

@@ -21,7 +21,7 @@ from refine_lib.networks.lama import LamaGenerator
 from refine_lib.pyramid import level_sizes
 from refine_lib.result import work_of
 from refine_lib.workshop.baseline import Baseline
-from refine_lib.workshop.costs import EXACT, MIXED, NETWORKS, OURS, POLYAK, THEIRS, measure
+from refine_lib.workshop.costs import ALONE, EXACT, MIXED, NETWORKS, OURS, POLYAK, THEIRS, measure
 from refine_lib.workshop.work import Machine
 
 ROOT = Path(__file__).parent.parent.parent  # of a clone, where tests and notebooks are
@@ -213,7 +213,7 @@ def benchmark(table, args, device):
     for i, (network, size) in enumerate(wanted):
 
         def row(network=network, size=size, alone=i > 1):
-            runs, only, warm_ups = (1, [OURS], 0) if alone else (args.runs, None, 1)
+            runs, only, warm_ups = ALONE if alone else (args.runs, None, 1)
             rows.append(measure(network, size, args.n_iters, runs, device, args.baseline, True, only, warm_ups, machine))
             numbers = dict(machine=asdict(machine), rows=[asdict(row) for row in rows])
             (args.results / "speed.json").write_text(json.dumps(numbers, indent=1))
