@@ -49,8 +49,7 @@ def _check_binary(mask):
 
 def check_image(image: torch.Tensor, name: str = "image", smallest: int = SMALLEST_SIDE) -> None:
     """Raises unless image is a float tensor (B, 3, H, W) with values in [0, 1]."""
-    _check_tensor(image, name, channels=3, smallest=smallest)
-    low, high = image.min().item(), image.max().item()
+    low, high = _check_tensor(image, name, channels=3, smallest=smallest)
     if low < -ROUNDING or high > 1 + ROUNDING:
         hint = f". Divide an 8-bit picture by 255: {name} / 255" if high > 1.5 else ""
         raise ValueError(f"{name} has values between {low:g} and {high:g}; expected values in [0, 1]{hint}")
@@ -163,8 +162,10 @@ def _check_tensor(tensor, name, channels, smallest=SMALLEST_SIDE):
         raise TypeError(f"{name} is {dtype_name(tensor.dtype)}; expected float32 or float64")
     if tensor.shape[0] < 1 or min(tensor.shape[-2:]) < smallest:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected at least one picture of {smallest} px a side")
-    if not tensor.isfinite().all():
+    low, high = (value.item() for value in tensor.detach().aminmax())  # what is nan anywhere makes both nan
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"{name} has values that are not finite (nan or inf); expected numbers")
+    return low, high
 
 
 def as_integer(value: Any, name: str, what: str, least: int = 0, most: float = math.inf) -> int:

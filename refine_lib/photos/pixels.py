@@ -73,8 +73,10 @@ def to_pixels(image: torch.Tensor, dtype: npt.DTypeLike = np.uint8) -> np.ndarra
 
     Rounded to the nearest value, so that a photo comes back bit for bit.
     """
-    full = np.iinfo(dtype).max
-    pixels = (image[0].detach().clamp(0, 1) * full).round().cpu().permute(1, 2, 0).numpy().astype(dtype)
+    rounded = image[0].detach().clamp(0, 1).mul_(np.iinfo(dtype).max).round_().cpu()
+    if dtype == np.uint8:  # early, while a pixel's channels are brought together: that is four times less to move
+        rounded = rounded.to(torch.uint8)
+    pixels = rounded.permute(1, 2, 0).contiguous().numpy().astype(dtype, copy=False)
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
 
 

@@ -36,7 +36,9 @@ def show_picture(image: Tensor, mask: Tensor | None = None, title: str = "", ax:
 
 def with_hole(pixels: np.ndarray, mask: Tensor) -> np.ndarray:
     """Returns pixels (H, W, 3) of uint8 with the hole of a mask (1, 1, H, W), 1 = hole, in ``HOLE_COLOR``."""
-    return np.where(to_pixels(mask)[..., None] > 0, HOLE_COLOR, pixels)
+    shown = pixels.copy()
+    shown[to_pixels(mask) > 0] = HOLE_COLOR
+    return shown
 
 
 def show_pyramid(pyramid: Pyramid, caption: str = "") -> Figure:
@@ -195,8 +197,10 @@ def zoom_on_hole(mask: Tensor, share: float = 0.4, side: int | None = None) -> B
     """
     height, width = mask.shape[-2:]
     side = min(int(share * min(height, width)) if side is None else side, height, width)
-    ys, xs = np.nonzero(to_pixels(mask))
-    middle_y, middle_x = (ys.mean(), xs.mean()) if len(ys) else (height / 2, width / 2)
+    hole = to_pixels(mask) > 0
+    middle_y, middle_x = (
+        np.average(np.arange(hole.shape[i]), weights=hole.sum(1 - i)) if hole.any() else hole.shape[i] / 2 for i in (0, 1)
+    )
     top = int(np.clip(middle_y - side / 2, 0, height - side))
     left = int(np.clip(middle_x - side / 2, 0, width - side))
     return top, left, side, side

@@ -43,8 +43,8 @@ class Display:
         controls.choose(controls.before, ["input"], "input")
         controls.choose(controls.chosen, [], None)
         top, left, tall, wide = zoom_on_hole(runner.mask, share=min(controls.zoom.value, 1))
-        controls.viewer.show(self.size, before=("input", self._input), after=("input", self._input))
-        controls.viewer.look_at((left + wide / 2, top + tall / 2), min(self.size) * controls.zoom.value)
+        look_at = (left + wide / 2, top + tall / 2), min(self.size) * controls.zoom.value
+        controls.viewer.show(self.size, look_at, before=("input", self._input), after=("input", self._input))
 
     @property
     def run(self) -> Run | None:

@@ -44,47 +44,59 @@ class Viewer(anywidget.AnyWidget):
         self._size = (1, 1)
         self.on_msg(lambda widget, message, buffers: self._from_page(message))
 
-    def show(self, full_size: tuple[int, int], **pictures: tuple[str, np.ndarray | None]) -> None:
+    def show(
+        self,
+        full_size: tuple[int, int],
+        look_at: tuple[tuple[float, float], float] | None = None,
+        **pictures: tuple[str, np.ndarray | None],
+    ) -> None:
         """Shows pictures.
 
         Args:
             full_size: (H, W) of the picture in full, in pixels.
+            look_at: where the box goes, as ``look_at`` has it; None leaves it.
             pictures: ``before`` and ``after``. Each has a name and pixels (h, w, 3) of uint8, in this size or a smaller one;
                 None leaves what is shown.
         """
         with self.hold_sync():  # one message
             self._size, self.aspect = full_size, full_size[1] / full_size[0]
+            self.box = self.box if look_at is None else self._square(*look_at)
+            drawn: dict[int, tuple[bytes, bytes]] = {}  # one picture in both places is drawn once
             for place, (name, pixels) in pictures.items():
                 if pixels is not None:
                     self._pixels[place] = pixels
-                    setattr(self, f"{place}_name", name)
-                    setattr(self, place, to_png(pixels, LONGEST_PX))
-                    self._zoom(place)
+                    whole, part = drawn.get(id(pixels)) or (to_png(pixels, LONGEST_PX), self._cut(pixels))
+                    drawn[id(pixels)] = whole, part
+                    for trait, value in {f"{place}_name": name, place: whole, f"{place}_zoom": part}.items():
+                        setattr(self, trait, value)
 
     def look_at(self, middle: tuple[float, float], side: float) -> None:
         """Moves the box: a square of ``side`` pixels about the point ``middle``, (x, y) in pixels of the full picture.
 
         Where the picture is less wide or less tall than that, so is the box.
         """
-        (height, width), (x, y) = self._size, middle
-        wide, tall = min(side, width), min(side, height)
-        left, top = float(np.clip(x - wide / 2, 0, width - wide)), float(np.clip(y - tall / 2, 0, height - tall))
-        self._move_to([left / width, top / height, wide / width, tall / height])
+        self._move_to(self._square(middle, side))
 
     def save(self, name: str, content: bytes) -> None:
         """Has the browser save bytes as a file of this name."""
         self.send({"download": name}, buffers=[content])
 
+    def _square(self, middle, side):
+        (height, width), (x, y) = self._size, middle
+        wide, tall = min(side, width), min(side, height)
+        left, top = float(np.clip(x - wide / 2, 0, width - wide)), float(np.clip(y - tall / 2, 0, height - tall))
+        return [left / width, top / height, wide / width, tall / height]
+
     def _move_to(self, box):
         with self.hold_sync():
             self.box = box
-            for place in self._pixels:
-                self._zoom(place)
+            for place, pixels in self._pixels.items():
+                setattr(self, f"{place}_zoom", self._cut(pixels))
 
-    def _zoom(self, place):
+    def _cut(self, pixels):
         (height, width), (_, _, wide, tall) = self._size, self.box
         size = tuple(np.clip([round(wide * width), round(tall * height)], 1, LONGEST_PX).tolist())
-        setattr(self, f"{place}_zoom", cut(self._pixels[place], self.box, size))
+        return cut(pixels, self.box, size)
 
     def _from_page(self, message):
         if "box" in message:
