@@ -43,13 +43,14 @@ def photo(folder, width, height):
     return path
 
 
-def dot(page, radius):
-    """A stroke in the middle of the picture, so many pixels of the page long."""
+def paint(page, across, down=0):
+    """A stroke about the middle of the picture, so many pixels of the page long; with ``down`` a rectangle, so many tall."""
+    page.get_by_role("button", name="rectangle" if down else "paint", exact=True).click()
     frame = page.locator(".refine-painter").bounding_box()
     x, y = frame["x"] + frame["width"] / 2, frame["y"] + frame["height"] / 2
-    page.mouse.move(x - radius, y)
+    page.mouse.move(x - across / 2, y - down / 2)
     page.mouse.down()
-    page.mouse.move(x + radius, y)
+    page.mouse.move(x + across / 2, y + down / 2)
     page.mouse.up()
     page.wait_for_function("share('hole') > 0 && ![...document.querySelectorAll('img')].some((one) => one.ariaBusy === 'true')")
 
@@ -82,7 +83,7 @@ def main():
             page.wait_for_function(SAYS, arg="one plain pass")
             there.append(time.perf_counter() - begin)
             opened(page, large, 1)
-            dot(page, 10)
+            paint(page, 20)
             found = page.evaluate(WATCH)
             shown.append(found["shown"] / 1000)
             first.append(found["picture"] / 1000)
@@ -103,7 +104,7 @@ def main():
             page.goto(url)
             page.wait_for_function(SAYS, arg="one plain pass")
             opened(page, photo(folder, side, side), 1)
-            dot(page, 150)
+            paint(page, 150, 150)
             page.wait_for_timeout(500)
             page.evaluate(WATCH)
             left = page.wait_for_function(
