@@ -73,7 +73,7 @@ solutions: .venv/ready  ## run the solutions of all exercises and compare what t
 	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 -W default $(SOLUTIONS)
 
 times: .venv/ready  ## how long each lesson takes, into notebooks/TIMES.md (it runs every lesson)
-	$(BIN)/python -m refine_lib.workshop.times notebooks/TIMES.md --run
+	OMP_NUM_THREADS=1 $(BIN)/python -m refine_lib.workshop.times notebooks/TIMES.md --run
 
 figures: .venv/ready  ## run every lesson; its pictures and its page into figures/, and the panel's in a browser
 	$(BIN)/python -m refine_lib.workshop.lessons $(NOTEBOOKS) --figures figures
