@@ -5,8 +5,9 @@ FUZZ_KINDS = photos arguments weights networks evaluation
 TWIN = twin pyramid loss refine split record plans speed inpaint guide wrong_input widgets training_losses scenes reach photos evaluate
 TWIN_REST = brushes process surroundings fast_training
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
+SOLUTIONS := $(sort $(wildcard notebooks/solutions/*.ipynb))
 
-.PHONY: help demo test lint unit twin twin-rest known-answers thorough killed fuzzed fuzz browser panel-times notebooks figures table1 site lab app kernel train training training-stop training-status clean
+.PHONY: help demo test lint unit twin twin-rest known-answers thorough killed fuzzed fuzz browser panel-times notebooks slides solutions times figures table1 site lab app kernel train training training-stop training-status clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -21,7 +22,7 @@ help:  ## this list
 demo: .venv/ready  ## the main job: the quickstart without a screen, its picture and its page into figures/
 	$(BIN)/python -m refine_lib.workshop.lessons notebooks/00_quickstart.ipynb --figures figures
 
-test: lint unit twin known-answers killed fuzzed browser notebooks  ## all tests
+test: lint unit twin known-answers killed fuzzed browser notebooks solutions  ## all tests
 
 lint: .venv/ready  ## style, the order of the rooms, and types
 	$(BIN)/ruff check refine_lib tests
@@ -64,6 +65,15 @@ browser: .venv/ready  ## the panel in chromium, in JupyterLab and as a page; ski
 
 notebooks: .venv/ready  ## run every notebook and compare what it prints with what it says it prints
 	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 -W default $(NOTEBOOKS)
+
+slides: .venv/ready  ## the slides of a class of 45 minutes, into build/slides: one page that needs no network
+	$(BIN)/python -m refine_lib.workshop.slides notebooks/slides.md -o build/slides
+
+solutions: .venv/ready  ## run the solutions of all exercises and compare what they print
+	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 -W default $(SOLUTIONS)
+
+times: .venv/ready  ## how long each lesson takes, into notebooks/TIMES.md (it runs every lesson)
+	OMP_NUM_THREADS=1 $(BIN)/python -m refine_lib.workshop.times notebooks/TIMES.md --run
 
 figures: .venv/ready  ## run every lesson; its pictures and its page into figures/, and the panel's in a browser
 	$(BIN)/python -m refine_lib.workshop.lessons $(NOTEBOOKS) --figures figures
