@@ -51,6 +51,16 @@ def test_a_row_takes_pictures_of_any_size():
     assert "made by hand" in figure.get_supxlabel()
 
 
+def test_no_influence_is_light_and_the_most_is_black():
+    influence = torch.zeros(16, 16)
+    influence[4, 5], influence[8, 8] = 0.02, 0.08
+    figure = plots.show_influence({"far": influence, "none": influence * 0}, squares=[(4, 5, 3)] * 2, caption="made by hand")
+    far, none = (ax.images[0].get_array()[..., 0] for ax in figure.axes)
+    assert far[8, 8] == 0 and abs(2 * int(far[4, 5]) - int(far[0, 0])) <= 2
+    assert (none == far[0, 0]).all() and far[0, 0] > 200
+    assert "made by hand" in figure.get_supxlabel()
+
+
 def test_a_grating_shows_at_its_frequency_with_its_amplitude():
     grating = (0.5 + 0.5 * torch.cos(2 * torch.pi * 0.25 * torch.arange(64))).expand(1, 3, 64, 64)
     ax = plots.plot_spectra({"full": grating, "half": grating[..., ::2] * 0.2})

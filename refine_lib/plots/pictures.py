@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from refine_lib.photos.pixels import to_pixels
-from refine_lib.plots.style import HOLE_COLOR, ZOOM_COLOR, drawn_on
+from refine_lib.plots.style import HOLE_COLOR, REACH_COLOR, ZOOM_COLOR, drawn_on
 from refine_lib.pyramid import Pyramid
 
 Pictures = Mapping[str, Tensor]  # by their titles
@@ -135,6 +135,7 @@ def show_row(
     outlines: Masks | None = None,
     squares: Squares | None = None,
     caption: str = "",
+    square_color: str = ZOOM_COLOR,
 ) -> Figure:
     """Draws pictures of any sizes side by side, equally large on the page.
 
@@ -144,6 +145,7 @@ def show_row(
         outlines: for each picture (B, 1, H, W), 1 = hole, or None: a line is drawn around holes.
         squares: for each picture (row, column, side) in pixels: a square to draw around its pixel.
         caption: a line under the figure: what it was made with.
+        square_color: of the squares; the default is for pictures.
 
     Returns:
         The figure.
@@ -158,11 +160,29 @@ def show_row(
             if squares is not None:
                 row, column, side = squares[i]
                 corner = (column - side / 2, row - side / 2)
-                ax.add_patch(Rectangle(corner, side, side, fill=False, color=ZOOM_COLOR, linewidth=2.5))
-                ax.plot(column, row, "+", color=ZOOM_COLOR, markersize=10, markeredgewidth=2)
+                ax.add_patch(Rectangle(corner, side, side, fill=False, color=square_color, linewidth=2.5))
+                ax.plot(column, row, "+", color=square_color, markersize=10, markeredgewidth=2)
                 ax.set_xlim(-0.5, image.shape[-1] - 0.5)  # the square may reach beyond the picture
                 ax.set_ylim(image.shape[-2] - 0.5, -0.5)
     return axes[0, 0].figure
+
+
+def show_influence(influence: Mapping[str, Tensor], squares: Squares | None = None, caption: str = "") -> Figure:
+    """Draws maps of influence side by side. Light gray is none, and black is the most in a map.
+
+    The square root is drawn, or little would be seen of what is far away.
+
+    Args:
+        influence: from a title to (H, W), 0 or more, as ``seen_by`` and ``reached_by`` give it.
+        squares: for each map (row, column, side) in pixels: a square to draw around its pixel.
+        caption: a line under the figure: what it was made with.
+
+    Returns:
+        The figure.
+    """
+    shares = {title: (one / one.max().clamp(min=1e-30)).sqrt() for title, one in influence.items()}
+    pictures = {title: (0.92 * (1 - share)).expand(1, 3, -1, -1) for title, share in shares.items()}
+    return show_row(pictures, squares=squares, caption=caption, square_color=REACH_COLOR)
 
 
 def show_channels(z: Sequence[Tensor], n_channels: int = 6, names: Sequence[str] = (), caption: str = "") -> Figure:

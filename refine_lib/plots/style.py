@@ -18,6 +18,7 @@ STYLE = str(Path(__file__).with_name("refine.mplstyle"))
 RC = matplotlib.rc_params_from_file(STYLE, use_default_template=False)
 HOLE_COLOR = np.array([235, 64, 120], dtype=np.uint8)  # found in few photos
 ZOOM_COLOR = "#ffd400"
+REACH_COLOR = "#e06000"  # seen on light gray and on black
 
 
 @contextmanager
