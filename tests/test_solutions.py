@@ -75,7 +75,7 @@ class TestSolutions:
     def test_no_exercise_is_solved_in_the_lesson(self, lesson):
         """The place for the answer holds None, and what depends on it is left out."""
         for number, sources in exercises(lesson).items():
-            lines = [ast.unparse(node) for node in ast.parse(sources[0]).body]
+            lines = [ast.unparse(node) for source in sources for node in ast.parse(source).body]
             assert any(re.fullmatch(r"[\w, ()]+ = [(]?None(, None)*[)]?", line) for line in lines), number
             assert not any(line.startswith("assert") for line in lines), number
 
