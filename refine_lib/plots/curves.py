@@ -152,6 +152,7 @@ def plot_cost(result: Result, axes: Pair | None = None, caption: str = "") -> Pa
         in_proportion = [of_a_pass[-1] * n / pixels[-1] for n in pixels]
         right.loglog(pixels, in_proportion, "--", color="0.5", linewidth=1, zorder=0, label="in proportion")
         left.set(xlabel="passes at the level, forward and back", ylabel="seconds", title="All passes so far")
+        left.xaxis.get_major_locator().set_params(integer=True)
         right.set(xlabel="pixels of the level", ylabel="seconds", title="One pass")
         right.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return left, right
