@@ -73,11 +73,19 @@ def test_a_grating_shows_at_its_frequency_with_its_amplitude():
 def test_the_cost_of_every_level_is_drawn(tiny):
     image, mask = random_scenes(64, seed=1).double(), stroke_masks(64, seed=1).double()
     result = multiscale_inpaint(image, mask, tiny, smallest_scale=32, n_iters=2, erosion=1, progress=False)
-    time, memory = plots.plot_cost(result)
+    time, by_pixels = plots.plot_cost(result)
     assert [len(line.get_xdata()) for line in time.lines] == [2, 4]
     last = sum(step.seconds for step in result.steps if step.level == 1)
     assert time.lines[1].get_ydata()[-1] == pytest.approx(last)
-    assert memory.patches[1].get_height() == result.steps[-1].peak_memory / 2**20
+    of_a_pass, in_proportion = by_pixels.lines[1], by_pixels.lines[2]
+    assert of_a_pass.get_xdata() == [64 * 64] and list(in_proportion.get_xdata()) == [32 * 32, 64 * 64]
+    assert in_proportion.get_ydata()[1] == of_a_pass.get_ydata()[0] == pytest.approx(4 * in_proportion.get_ydata()[0])
+
+
+def test_loss_and_error_are_drawn_from_zero_on():
+    axes = plots.plot_loss_and_error({"a run": ([0.3, 0.2], [0.5, 0.4])})
+    assert [ax.get_ylim()[0] for ax in axes] == [0, 0]
+    assert [list(ax.lines[0].get_ydata()) for ax in axes] == [[0.3, 0.2], [0.5, 0.4]]
 
 
 def test_the_curves_of_trainings_are_drawn(tmp_path):

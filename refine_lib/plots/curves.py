@@ -53,9 +53,10 @@ def plot_loss_and_error(runs: Mapping[str, tuple[Numbers, Numbers]], axes: Pair 
             for ax, values in zip((left, right), numbers, strict=True):
                 ax.plot(values, label=name)
         left.set(title="What the run sees: the loss", xlabel=UPDATES, ylabel="mean absolute difference")
-        left.set_ylim(bottom=0)
         right.set(title="What it does not: the error in the hole", xlabel=UPDATES)
-        right.legend()
+        for ax in (left, right):
+            ax.set_ylim(bottom=0)  # a part of an axis makes a small difference look large
+        right.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return left, right
 
 
@@ -129,7 +130,7 @@ def plot_spectra(pictures: Mapping[str, Tensor], ax: Axes | None = None, caption
 
 
 def plot_cost(result: Result, axes: Pair | None = None, caption: str = "") -> Pair:
-    """Draws what each level of a run took: seconds, by iteration and in all, and the most memory held until its end.
+    """Draws what time a run took: seconds by pass, a line for each level, and the seconds of a pass by the level's pixels.
 
     Args:
         result: from ``multiscale_inpaint``.
@@ -137,17 +138,23 @@ def plot_cost(result: Result, axes: Pair | None = None, caption: str = "") -> Pa
         caption: a line under the figure: what it was made with.
 
     Returns:
-        The two axes.
+        The two axes. The dashed line of the second is time in proportion to the pixels, through the largest level.
     """
     with drawn_on(axes, caption, **SIDE_BY_SIDE) as (left, right):
+        pixels, of_a_pass = [], []
         for level, picture in enumerate(result.levels):
-            steps = [step for step in result.steps if step.level == level]
-            seconds = np.cumsum([0.0] + [step.seconds for step in steps])
-            left.plot(seconds, marker="o", label=f"level {level + 1} ({picture.size[0]} x {picture.size[1]} px)")
-            right.bar(f"level {level + 1}", steps[-1].peak_memory / 2**20, width=0.6)
-        left.set(xlabel="forward passes at the level", ylabel="seconds", title="Time")
-        left.legend()
-        right.set(ylabel="MB, the most until the level's end", title="Memory")
+            seconds = [step.seconds for step in result.steps if step.level == level]
+            name = f"level {level + 1} ({picture.size[0]} x {picture.size[1]} px)"
+            left.plot(np.cumsum([0.0, *seconds]), marker="o", label=name)
+            pixels.append(picture.size[0] * picture.size[1])
+            of_a_pass.append(float(np.median(seconds)))
+            right.loglog(pixels[-1], of_a_pass[-1], marker="o", label=name)
+        in_proportion = [of_a_pass[-1] * n / pixels[-1] for n in pixels]
+        right.loglog(pixels, in_proportion, "--", color="0.5", linewidth=1, zorder=0, label="in proportion")
+        left.set(xlabel="passes at the level, forward and back", ylabel="seconds", title="All passes so far")
+        left.xaxis.get_major_locator().set_params(integer=True)
+        right.set(xlabel="pixels of the level", ylabel="seconds", title="One pass")
+        right.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return left, right
 
 
