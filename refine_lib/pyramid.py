@@ -173,7 +173,8 @@ class Pyramid(Sequence[Level]):
         return len(self._levels)
 
     def __repr__(self):
-        lines = [f"  {i}: {level!r}" for i, level in enumerate(self)]
+        told = [repr(level).removeprefix("Level(").removesuffix(")") for level in self]
+        lines = [f"  level {number}: {text}" for number, text in enumerate(told, start=1)]  # as losses and plots count them
         return "\n".join([f"Pyramid of {len(self)} level{'s' if len(self) > 1 else ''}, smallest first", *lines])
 
 
@@ -209,9 +210,9 @@ def build_pyramid(image: torch.Tensor, mask: torch.Tensor, smallest_scale: float
         >>> from refine_lib import random_scenes, stroke_masks
         >>> build_pyramid(random_scenes(256, seed=1), stroke_masks(256, seed=1), smallest_scale=64)
         Pyramid of 3 levels, smallest first
-          0: Level(64 x 64 px, 23.2% hole)
-          1: Level(128 x 128 px, 18.6% hole)
-          2: Level(256 x 256 px, 16.5% hole)
+          level 1: 64 x 64 px, 23.2% hole
+          level 2: 128 x 128 px, 18.6% hole
+          level 3: 256 x 256 px, 16.5% hole
 
     Source: Algorithm 1, ``build_pyramid``; the number of levels is the authors' code's, without its limit of 3.
     """

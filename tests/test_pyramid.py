@@ -109,9 +109,9 @@ def test_a_pyramid_prints_itself():
     pyramid = build_pyramid(*picture(64, 96), smallest_scale=16)
     assert str(pyramid).splitlines() == [
         "Pyramid of 3 levels, smallest first",
-        f"  0: Level(16 x 24 px, {pyramid[0].mask.mean():.1%} hole)",
-        f"  1: Level(32 x 48 px, {pyramid[1].mask.mean():.1%} hole)",
-        "  2: Level(64 x 96 px, 25.0% hole)",
+        f"  level 1: 16 x 24 px, {pyramid[0].mask.mean():.1%} hole",
+        f"  level 2: 32 x 48 px, {pyramid[1].mask.mean():.1%} hole",
+        "  level 3: 64 x 96 px, 25.0% hole",
     ]
     assert len(pyramid[:2]) == 2
 
