@@ -99,7 +99,7 @@ def as_page(lessons, seconds, measured):
 
 The whole course takes about **{hours:.1f} hours**. The computer needs {computing:.0f} minutes of them, the reader the rest.
 The short path of two lessons takes about **{hours_of_short:.1f} hours**.
-A class of 45 minutes sees the [slides](slides.md) and does two exercises.
+A class of 45 minutes sees the slides (`make slides`, from `notebooks/slides.md`) and does two exercises.
 
 | lesson | reading, minutes | computing, seconds | exercises, minutes | all, minutes |
 |---|---:|---:|---:|---:|
@@ -112,7 +112,7 @@ A class of 45 minutes sees the [slides](slides.md) and does two exercises.
 
 The short path is lesson 0, which shows what refinement does, and lesson 3, which is Algorithm 1.
 Lesson 4 repeats Algorithm 1 for each level of the pyramid, so it comes next.
-The exercises of all lessons are solved in [solutions](solutions).
+The exercises of all lessons are solved, [lesson by lesson](solutions/01_build_the_pyramid.ipynb).
 """
 
 
