@@ -39,6 +39,16 @@ def test_rows_of_scenes_show_every_picture_whole_and_near_the_hole():
     assert "made by hand" in figure.get_supxlabel()
 
 
+def test_rows_of_scenes_may_show_only_what_is_near_the_hole_with_a_line_around_it():
+    image, mask = random_scenes(64, batch=2, seed=1), stroke_masks(64, batch=2, seed=1)
+    figure = plots.compare_rows({"input": image, "truth": image}, mask, outlines=[None, mask], whole=False)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["input", "truth", "", ""]
+    assert [len(ax.collections) for ax in figure.axes] == [0, 1, 0, 1]
+    top, left, tall, wide = plots.zoom_on_hole(mask[1:])
+    shown = figure.axes[-1].images[0].get_array()
+    assert np.array_equal(shown, to_pixels(image[1:, :, top : top + tall, left : left + wide]))
+
+
 def test_a_row_takes_pictures_of_any_size():
     pictures = {f"{size} px": random_scenes(size, seed=1) for size in (16, 32)}
     holes = [None, stroke_masks(32, seed=1)]

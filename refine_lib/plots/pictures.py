@@ -94,28 +94,44 @@ def compare(
     return axes[0, 0].figure
 
 
-def compare_rows(pictures: Pictures, mask: Tensor, caption: str = "") -> Figure:
+def compare_rows(
+    pictures: Pictures, mask: Tensor, caption: str = "", outlines: Masks | None = None, whole: bool = True
+) -> Figure:
     """Draws several scenes, a row to each: every picture of it, and beside each what lies around the hole, enlarged.
 
     Args:
         pictures: from a title to images (B, 3, H, W) in [0, 1], a row for each of the batch.
         mask: (B, 1, H, W), 1 = hole. The hole is colored in the first picture of a row.
         caption: a line under the figure: what it was made with.
+        outlines: for each picture (B, 1, H, W), 1 = hole, or None: a line is drawn around holes where they are enlarged.
+        whole: whether the whole pictures are drawn. Without them there is more room for what lies around the hole.
 
     Returns:
         The figure.
     """
-    rows, inches, (height, width) = len(mask), 1.5, mask.shape[-2:]
-    figsize = (2 * inches * len(pictures) + 0.2, inches * height / width * rows + 0.5)
-    with drawn_on(None, caption, (rows, 2 * len(pictures)), figsize, squeeze=False) as axes:
+    rows, per, inches, (height, width) = len(mask), 1 + whole, 1.5 if whole else 2.2, mask.shape[-2:]
+    figsize = (per * inches * len(pictures) + 0.2, inches * (height / width if whole else 1) * rows + 0.5)
+    with drawn_on(None, caption, (rows, per * len(pictures)), figsize, squeeze=False) as axes:
         axes[0, 0].figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
         for row in range(rows):
             one = slice(row, row + 1)
-            box = zoom_on_hole(mask[one])
+            top, left, tall, wide = box = zoom_on_hole(mask[one])
+            cut = (one, slice(None), slice(top, top + tall), slice(left, left + wide))
             for column, (title, image) in enumerate(pictures.items()):
-                pair, hole = axes[row, 2 * column : 2 * column + 2], mask[one] if column == 0 else None
-                _whole_and_zoomed(pair, image[one], hole, box, title if row == 0 else "", linewidth=1)
+                title, pair = title if row == 0 else "", axes[row, per * column : per * (column + 1)]
+                if whole:
+                    _whole_and_zoomed(pair, image[one], mask[one] if column == 0 else None, box, title, linewidth=1)
+                else:
+                    show_picture(image[cut], mask[cut] if column == 0 else None, title, pair[0])
+                if outlines is not None:
+                    _outline(pair[-1], outlines[column], cut, linewidth=1)
     return axes[0, 0].figure
+
+
+def _outline(ax, hole, cut=(), linewidth=1.5):
+    """Draws a line around a hole, or around what a cut leaves of it; nothing where there is no hole."""
+    if hole is not None:
+        ax.contour(to_pixels(hole[cut]), levels=[127], colors=[HOLE_COLOR / 255], linewidths=linewidth)
 
 
 def _whole_and_zoomed(axes, image, hole, box, title, linewidth=1.5):
@@ -154,9 +170,7 @@ def show_row(
     with drawn_on(None, caption, (1, len(pictures)), (inches * len(pictures), inches + 0.45), squeeze=False) as axes:
         for i, (title, image) in enumerate(pictures.items()):
             ax = show_picture(image, None if masks is None else masks[i], title, axes[0, i])
-            outline = None if outlines is None else outlines[i]
-            if outline is not None:
-                ax.contour(to_pixels(outline), levels=[127], colors=[HOLE_COLOR / 255], linewidths=1.5)
+            _outline(ax, None if outlines is None else outlines[i])
             if squares is not None:
                 row, column, side = squares[i]
                 corner = (column - side / 2, row - side / 2)
