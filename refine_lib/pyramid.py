@@ -156,8 +156,11 @@ class Level:
         return height, width
 
     def __repr__(self):
+        return f"{type(self).__name__}({self._in_words()})"
+
+    def _in_words(self):
         height, width = self.size
-        return f"{type(self).__name__}({height} x {width} px, {self.mask.mean().item():.1%} hole)"
+        return f"{height} x {width} px, {self.mask.mean().item():.1%} hole"
 
 
 class Pyramid(Sequence[Level]):
@@ -173,8 +176,8 @@ class Pyramid(Sequence[Level]):
         return len(self._levels)
 
     def __repr__(self):
-        told = [repr(level).removeprefix("Level(").removesuffix(")") for level in self]
-        lines = [f"  level {number}: {text}" for number, text in enumerate(told, start=1)]  # as losses and plots count them
+        # counted as losses and plots count them
+        lines = [f"  level {number}: {level._in_words()}" for number, level in enumerate(self, start=1)]
         return "\n".join([f"Pyramid of {len(self)} level{'s' if len(self) > 1 else ''}, smallest first", *lines])
 
 
