@@ -7,7 +7,7 @@ TWIN_REST = brushes process surroundings fast_training
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 SOLUTIONS := $(sort $(wildcard notebooks/solutions/*.ipynb))
 
-.PHONY: help demo test lint unit twin twin-rest known-answers thorough killed fuzzed fuzz browser panel-times notebooks slides solutions times figures table1 site lab app kernel train training training-stop training-status clean
+.PHONY: help demo test lint unit twin twin-rest known-answers thorough killed fuzzed fuzz browser panel-times notebooks slides solutions times figures panel-picture table1 site lab app kernel train training training-stop training-status ship clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -77,6 +77,9 @@ times: .venv/ready  ## how long each lesson takes, into notebooks/TIMES.md (it r
 
 figures: .venv/ready  ## run every lesson; its pictures and its page into figures/, and the panel's in a browser
 	$(BIN)/python -m refine_lib.workshop.lessons $(NOTEBOOKS) --figures figures
+	$(MAKE) panel-picture
+
+panel-picture: .venv/ready  ## the panel in a browser, into figures/app.png
 	@mkdir -p build/screenshots
 	$(BIN)/python -m pytest tests/test_browser_workbench.py --screenshots=build/screenshots
 	cp build/screenshots/app.png figures/
@@ -123,6 +126,9 @@ training-stop: .venv/ready  ## end them between two steps; make training goes on
 
 training-status: .venv/ready  ## pictures seen, speed, figures over time, and where the previews are
 	$(BIN)/python -m refine_lib.workshop.service status
+
+ship: .venv/ready  ## new weights, and all that shows them: make ship WEIGHTS="mini-lama=annealed.safetensors" (an hour or two)
+	$(BIN)/python -m refine_lib.workshop.ship $(WEIGHTS)
 
 clean:  ## remove the virtual environment
 	rm -rf .venv *.egg-info
