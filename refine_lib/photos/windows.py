@@ -83,9 +83,11 @@ def plan_windows(
         both = a.union(b)
         return budget.holds(*both.size) and work(both) <= work(a, b)
 
-    holes, n = cast(tuple[np.ndarray, int], scipy.ndimage.label(hole, np.ones((3, 3))))
+    rows, columns = (_ends(hole.any(axis)) for axis in (1, 0))  # a large photo is known outside of these
+    holes, n = cast(tuple[np.ndarray, int], scipy.ndimage.label(hole[rows, columns], np.ones((3, 3))))
     planned, joined = [], list(range(n + 1))  # joined: the window of which each one became a part
-    for number, box in enumerate(scipy.ndimage.find_objects(holes), start=1):
+    for number, (tall, wide) in enumerate(scipy.ndimage.find_objects(holes), start=1):
+        box = _moved(tall, rows.start), _moved(wide, columns.start)
         window = _around(box, number, context, smallest_scale, hole.shape, budget)
         while other := next((w for w in planned if w.overlaps(window) and is_better_joined(w, window)), None):
             planned.remove(other)
@@ -96,7 +98,19 @@ def plan_windows(
         return whole
     for number in reversed(range(n + 1)):  # a window becomes part of a later one
         joined[number] = joined[joined[number]]
-    return planned, np.array(joined, np.int32)[holes]
+    filled_by = np.zeros(hole.shape, np.int32)
+    filled_by[rows, columns] = np.array(joined, np.int32)[holes]
+    return planned, filled_by
+
+
+def _ends(is_there):
+    """From the first True of a row of bools to the last."""
+    places = np.flatnonzero(is_there)
+    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
+
+
+def _moved(span, by):
+    return slice(span.start + by, span.stop + by)
 
 
 def _around(box, number, context, smallest_scale, shape, budget):

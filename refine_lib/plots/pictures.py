@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from refine_lib.loss import bounding_box
 from refine_lib.photos.pixels import to_pixels
 from refine_lib.plots.style import HOLE_COLOR, REACH_COLOR, ZOOM_COLOR, drawn_on
 from refine_lib.pyramid import Pyramid
@@ -36,9 +37,13 @@ def show_picture(image: Tensor, mask: Tensor | None = None, title: str = "", ax:
 
 def with_hole(pixels: np.ndarray, mask: Tensor) -> np.ndarray:
     """Returns pixels (H, W, 3) of uint8 with the hole of a mask (1, 1, H, W), 1 = hole, in ``HOLE_COLOR``."""
-    shown = pixels.copy()
-    shown[to_pixels(mask) > 0] = HOLE_COLOR
+    shown, part = pixels.copy(), bounding_box(mask)  # of a large photo it is little
+    shown[part][_hole_of(mask[(..., *part)])] = HOLE_COLOR
     return shown
+
+
+def _hole_of(mask):
+    return (mask[0, 0] > 0).numpy(force=True)
 
 
 def show_pyramid(pyramid: Pyramid, caption: str = "") -> Figure:
@@ -231,7 +236,7 @@ def zoom_on_hole(mask: Tensor, share: float = 0.4, side: int | None = None) -> B
     """
     height, width = mask.shape[-2:]
     side = min(int(share * min(height, width)) if side is None else side, height, width)
-    hole = to_pixels(mask) > 0
+    hole = _hole_of(mask)
     middle_y, middle_x = (
         np.average(np.arange(hole.shape[i]), weights=hole.sum(1 - i)) if hole.any() else hole.shape[i] / 2 for i in (0, 1)
     )

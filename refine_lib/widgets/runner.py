@@ -74,7 +74,7 @@ class Runner:
         keeps = after is not None and after.shows(image)
         self.runs: list[Run] = after.runs if after is not None and keeps else []
         self.photo = after.photo if after is not None and keeps else to_pixels(image)
-        self.hole = mask.amax(dim=(0, 1)).numpy(force=True) > 0
+        self.hole = (mask[:, 0] > 0).any(0).numpy(force=True)
         self.pace: Pace | None = after.pace if after is not None and after.model is model else None
         self.plain_error: float | None = None
         self.message, self.details = "", ""
