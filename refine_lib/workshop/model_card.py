@@ -98,7 +98,7 @@ def measure(title, pictures, model, keep=0, **settings):
     return measured
 
 
-OPTIMISERS = {  # the first is the paper's, which the others are compared with
+COMPARED = {  # the first is the paper's, which the others are compared with
     "Adam, 15 updates, lr 0.002": dict(optimizer="adam", n_iters=15, lr=0.002),
     "Adam, 8 updates, lr 0.005": dict(optimizer="adam", n_iters=8, lr=0.005),
     "Adam, 5 updates, lr 0.01": dict(optimizer="adam", n_iters=5, lr=0.01),
@@ -142,20 +142,20 @@ def compare_optimizers(title, pictures, model, **settings):
     Returns:
         A table in Markdown, and a sentence for each optimizer with its paired 95% interval beside the first.
     """
-    measured, losses = Measured(title), {way: [] for way in OPTIMISERS}
-    for way, truth, mask, result in refined_by(OPTIMISERS, pictures, model, **settings):
+    measured, losses = Measured(title), {way: [] for way in COMPARED}
+    for way, truth, mask, result in refined_by(COMPARED, pictures, model, **settings):
         measured.add(way, result.image, truth, mask)
         losses[way].append(last_losses(result))
-    first = next(iter(OPTIMISERS))
+    first = next(iter(COMPARED))
     n_levels = len(losses[first][0])
     levels = [f"loss, level {level}" for level in range(2, n_levels + 2)]
     lines = [f"{title}, {len(losses[first])} pictures; in brackets 95% of bootstrap samples", ""]
     lines += ["| optimizer | " + " | ".join([*levels, *MEASURES]) + " |", "|---|" + "---|" * (n_levels + len(MEASURES))]
-    for way in OPTIMISERS:
+    for way in COMPARED:
         cells = [f"{loss:.4f}" for loss in torch.tensor(losses[way]).nanmean(dim=0).tolist()]
         cells += measured.cells(way)
         lines.append(f"| {way} | " + " | ".join(cells) + " |")
-    beside = {way: gain(measured.of(way, "L1"), measured.of(first, "L1")) for way in list(OPTIMISERS)[1:]}
+    beside = {way: gain(measured.of(way, "L1"), measured.of(first, "L1")) for way in list(COMPARED)[1:]}
     lines += ["", *(f"- {way}: L1 below {first} by {v[0]:.1%} [{v[1]:.1%}, {v[2]:.1%}]" for way, v in beside.items())]
     return "\n".join(lines)
 
