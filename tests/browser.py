@@ -85,7 +85,8 @@ def serving(folder):
             server.terminate()
             server.wait(SECONDS / 1000)
     bad = [line for line in (folder / "log").read_text().splitlines() if re.search(r"\[E |ERROR|CRITICAL|Traceback", line)]
-    assert not [line for line in bad if not re.search("received signal 15|restarted failed", line)]  # a test kills a kernel
+    bad = [line for line in bad if not re.search("received signal 15|restarted failed", line)]  # a test kills a kernel
+    assert not bad, "\n".join(bad)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import subprocess
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -85,7 +87,7 @@ def test_the_round_kernel_is_the_one_of_the_erosion(size):
     assert np.array_equal(kernel, 1 - eroded[margin : margin + size, margin : margin + size])
 
 
-def test_a_row_tells_seconds_memory_and_their_parts(checkout, monkeypatch):
+def test_a_row_tells_seconds_memory_and_their_parts(checkout, monkeypatch, tmp_path):
     peaks = {costs.OURS: 10 << 20, costs.EXACT: 30 << 20, costs.MIXED: 12 << 20, costs.THEIRS: 40 << 20}
     monkeypatch.setattr(costs, "peak_of", lambda who, *_: peaks[who])
     machine = Machine(1e12, 1e10)
@@ -109,6 +111,10 @@ def test_a_row_tells_seconds_memory_and_their_parts(checkout, monkeypatch):
     grown = Growth(128, memory_by_updates=[(n, peaks) for n in (1, 3)])
     axes = [*plot_speed([row, alone]), *plot_memory([row, alone], grown)]
     assert [len(ax.lines) for ax in axes] == [6, 0, 4, 4]
+    stored = tmp_path / "speed.json"
+    stored.write_text(json.dumps({"growth": asdict(grown), "rows": [asdict(row), asdict(alone)]}))
+    subprocess.run([sys.executable, "-m", "refine_lib.workshop.benchmark_plots", stored, tmp_path], check=True)
+    assert (tmp_path / "speed.png").stat().st_size > 10_000 and (tmp_path / "memory.png").stat().st_size > 10_000
 
 
 def test_operations_and_bytes_are_counted():

@@ -36,11 +36,14 @@ def box(page, selector):
     return page.locator(selector).first.bounding_box()
 
 
-def run(page, number, **settings):
-    for name, value in settings.items():
-        number_box = page.get_by_role("spinbutton", name=f"{name}, as a number")
-        number_box.fill(value)
-        number_box.press("Enter")
+def put(page, name, value):
+    number_box = page.get_by_role("spinbutton", name=f"{name}, as a number")
+    number_box.fill(value)
+    number_box.press("Enter")
+
+
+def run(page, number, iterations):
+    put(page, "iterations", iterations)
     page.get_by_role("button", name="Fill this hole").click()
     page.wait_for_function(SAYS, arg=f"run {number} finished")
     page.wait_for_function(f"isShown('run {number}')")
@@ -63,10 +66,10 @@ def test_painter_and_result_are_beside_each_other_with_the_same_picture(page, pi
 
 def test_one_click_fills_and_two_settings_are_compared_with_the_zoom_locked(page, picture_of):
     run(page, 1, iterations="3")
-    run(page, 2, iterations="12")
+    run(page, 2, iterations="15")
     page.get_by_role("combobox", name="left of the line").select_option("run 1")
     page.get_by_role("radio", name="side by side").check()
-    page.get_by_text("iterations 3 | 12").wait_for()
+    page.get_by_text("iterations 3 | 15").wait_for()
     page.get_by_role("combobox", name="zoom", exact=True).select_option("4 times")
     page.wait_for_function("document.querySelector('.refine-pane').offsetWidth > 0")  # the whole, with a box on it
     page.wait_for_function("isShown('run 2') && difference(pixels('before_zoom'), pixels('after_zoom')) > 0.2")
@@ -80,6 +83,7 @@ def test_one_click_fills_and_two_settings_are_compared_with_the_zoom_locked(page
 
 
 def test_the_keyboard_alone_fills_and_the_focus_is_seen(page, picture_of):
+    put(page, "learning rate", "0.02")
     page.get_by_role("button", name="Invert").focus()
     focused = lambda: page.evaluate("document.activeElement.textContent.trim()")  # noqa: E731
     for _ in range(3):
@@ -95,7 +99,9 @@ def test_the_keyboard_alone_fills_and_the_focus_is_seen(page, picture_of):
     page.wait_for_function("isShown('run 3') && cell('error') !== ''")  # the plain pass is made behind the run
     page.get_by_role("combobox", name="left of the line").select_option("plain")
     page.wait_for_function("document.querySelector('.refine-below span').textContent === 'plain' && isShown('run 3')")
+    page.get_by_role("radio", name="side by side").check()
     picture_of(page.locator(".refine-workbench"), "app")
+    page.get_by_role("radio", name="line between").check()
     page.set_viewport_size(WIDE)
 
 

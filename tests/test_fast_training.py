@@ -1,14 +1,17 @@
 """The fast training step: the same function of the same parameters as the network's own, and what is around it."""
 
 import copy
+import os
 
 import pytest
 import torch
 
 from refine_lib.networks.lama import LamaGenerator
 from refine_lib.workshop.average import MovingAverage, clip_gradients
-from refine_lib.workshop.fast_training import forward_for_training
+from refine_lib.workshop.fast_training import forward_elsewhere, forward_for_training
 from refine_lib.workshop.muon import orthogonalised
+from refine_lib.workshop.recipes import Recipe
+from refine_lib.workshop.training import Training
 
 
 def network_with_norms(ngf=8, n_blocks=2, ratio=0.75, dtype=torch.float64):
@@ -163,3 +166,35 @@ def test_an_average_follows_the_network():
         one.update()
     pairs = zip(average.network.state_dict().values(), again.network.state_dict().values(), strict=True)
     assert all(torch.equal(*pair) for pair in pairs)
+
+
+@pytest.mark.parametrize("ratio", [0.75, 0])
+def test_elsewhere_it_is_the_network_as_it_is_with_noise_in_units_of_z(ratio):
+    network = network_with_norms(ratio=ratio)
+    x, _ = pictures()
+    assert torch.equal(forward_elsewhere(network, x), network(x))
+    seen = []
+    hook = network.layers[network.first_block].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    for noise in (0.0, 0.5):
+        forward_elsewhere(network, x, noise, torch.Generator().manual_seed(0))
+    hook.remove()
+    flat = [torch.cat([t.flatten(1) for t in z], 1) if isinstance(z, tuple) else z.flatten(1) for z in seen]
+    share = (flat[1] - flat[0]).square().mean(1).sqrt() / flat[0].square().mean(1).sqrt()
+    assert torch.allclose(share, torch.full_like(share, 0.5), rtol=0.05)
+
+
+@pytest.mark.usefixtures("on_the_cpu")
+def test_steps_on_another_device_are_those_of_the_cpu_and_go_on_here(tmp_path):
+    recipe = Recipe("patterns", ngf=4, n_blocks=1, batch=4, adversarial=0.1, matching=1.0, features=0.5)
+    here, there = Training(recipe), Training(recipe, device=os.environ.get("REFINE_DEVICE") or "cpu")
+    here.precision = there.precision = torch.float32
+    for _ in range(3):
+        here.train_step()
+        there.train_step()
+    for a, b in zip(here.network.parameters(), there.network.parameters(), strict=True):
+        assert b.device.type == there.device.type and torch.allclose(a, b.cpu(), atol=1e-3)
+    torch.save(there.state(), tmp_path / "state.ckpt")
+    again = Training(recipe)
+    again.go_on_from(torch.load(tmp_path / "state.ckpt", weights_only=True))
+    again.train_step()
+    assert again.step == 4 and all(value.isfinite() for value in again.smooth.values())

@@ -15,8 +15,9 @@ import torch
 from refine_lib import load_network
 from refine_lib.workshop import service, train
 from refine_lib.workshop import training as trainings
+from refine_lib.workshop.patterns import random_patterns
 from refine_lib.workshop.recipes import RECIPES, Recipe
-from refine_lib.workshop.sheets import FIRST_SEED, SIDE, PhotoSheets, Sheets, random_holes
+from refine_lib.workshop.sheets import FIRST_SEED, PER_CHUNK, SIDE, DrawnAhead, PhotoSheets, Sheets, random_holes
 
 SMALL = Recipe("patterns", ngf=4, n_blocks=1, batch=4)
 ADVERSARIAL = SMALL.changed(adversarial=0.1, matching=1.0, features=0.5, large=0.3, noise=0.05)
@@ -159,6 +160,22 @@ def test_training_pictures_are_a_function_of_the_step():
         assert torch.equal(image, again) and torch.equal(mask, hole)
         assert 0 <= image.min() and image.max() <= 1 and set(mask.unique().tolist()) == {0, 1}
     assert one.first_seed >= FIRST_SEED  # held-out pictures have smaller seeds
+
+
+def test_sheets_that_are_drawn_ahead_are_the_same():
+    ahead = DrawnAhead("patterns", None, workers=1)
+    try:
+        for seed in (7, 8):
+            assert torch.equal(ahead(seed), random_patterns(SIDE, PER_CHUNK, seed))
+    finally:
+        ahead.close()
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train", str(tmp_path / "a"), "--device", "cuda:77"])
+    with pytest.raises(SystemExit):
+        train.main()
+    assert "argument --device" in capsys.readouterr().err and not (tmp_path / "a").exists()
 
 
 def test_holes_are_of_all_kinds_and_never_empty():

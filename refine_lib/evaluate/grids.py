@@ -28,7 +28,7 @@ def write_grids(output: str | Path, table: Table, pictures: Sequence[Picture], c
         output: the folder, as in ``evaluate``.
         table: what was found.
         pictures: those that ``find_pictures`` has found.
-        caption: a line under each figure.
+        caption: a line under each figure, after the pictures' names.
 
     Returns:
         The paths.
@@ -42,12 +42,13 @@ def write_grids(output: str | Path, table: Table, pictures: Sequence[Picture], c
             continue
         shown = {title: torch.cat([load_photo(files[i][title]) for i in there]) for title in folders}
         holes = torch.cat([pictures[i].hole(kind, table.conditions.size, table.conditions.seed) for i in there])
-        figures = {"methods": _whole_pictures(shown, holes, caption)}
+        said = f"{', '.join(pictures[i].name for i in there)}; {caption}".replace("$", r"\$")
+        figures = {"methods": _whole_pictures(shown, holes, said)}
         refined = [(other, method) for method, other in table.compared() if method.startswith("refined:")]
         if refined:
             compared = dict.fromkeys(name for pair in refined for name in pair)
             columns = {_broken(name): shown[name] for name in ("input", *compared, TRUTH.name)}
-            figures["refined"] = compare_rows(columns, holes, caption=caption)
+            figures["refined"] = compare_rows(columns, holes, caption=said)
         for name, figure in figures.items():
             paths.append(Path(output) / f"{name}_{kind}.png")
             try:

@@ -21,12 +21,14 @@ from refine_lib.plots.pictures import (
     show_picture,
     show_pyramid,
     show_row,
+    show_shares,
     zoom_on_hole,
 )
-from refine_lib.plots.style import HOLE_COLOR, house_style, made_with
+from refine_lib.plots.style import HOLE_COLOR, SEEN_COLOR, house_style, made_with
 
 __all__ = [
     "HOLE_COLOR",
+    "SEEN_COLOR",
     "compare",
     "compare_rows",
     "house_style",
@@ -43,5 +45,6 @@ __all__ = [
     "show_picture",
     "show_pyramid",
     "show_row",
+    "show_shares",
     "zoom_on_hole",
 ]

@@ -69,7 +69,7 @@ def plot_descents(runs: Mapping[str, tuple[Numbers, Numbers]], axes: Pair | None
         caption: a line under the figure: what it was made with.
 
     Returns:
-        The two axes.
+        The two axes. By second the slowest is drawn as long as the one before it takes.
     """
     with drawn_on(axes, caption, sharey=True, **SIDE_BY_SIDE) as (left, right):
         for name, (losses, seconds) in runs.items():
@@ -77,8 +77,9 @@ def plot_descents(runs: Mapping[str, tuple[Numbers, Numbers]], axes: Pair | None
             right.plot(seconds, losses, marker="o", label=name)
         left.set(xlabel="iterations", ylabel="loss: mean absolute difference", title="By iteration")
         left.set_ylim(bottom=0)
-        right.set(xlabel="seconds", title="By second")
-        right.legend()
+        ends = sorted(seconds[-1] for _, seconds in runs.values())
+        right.set(xlabel="seconds", title="By second", xlim=(0, 1.1 * ends[-2:][0]))  # the slowest may take far longer
+        right.legend(loc="center right", bbox_to_anchor=(1, 0.65))
     return left, right
 
 
@@ -86,7 +87,7 @@ def plot_places(reach: Numbers, elements: Numbers, marked: int, axes: Pair | Non
     """Draws for every place to cut a network how far an element of z reaches, and how many elements z has.
 
     Args:
-        reach: in pixels, a number for each place, in the order of the layers.
+        reach: side of the square (``side_of``) in pixels, a number for each place, in the order of the layers.
         elements: of z, a number for each place.
         marked: the place to mark with a line.
         axes: two of them.
@@ -97,7 +98,7 @@ def plot_places(reach: Numbers, elements: Numbers, marked: int, axes: Pair | Non
     """
     with drawn_on(axes, caption, **SIDE_BY_SIDE) as (left, right):
         for ax, values, title in zip(
-            (left, right), (reach, elements), ("Reach of an element, in pixels", "Elements of z"), strict=True
+            (left, right), (reach, elements), ("Side of the square of an element, in pixels", "Elements of z"), strict=True
         ):
             ax.plot(values, marker="o")
             ax.axvline(marked, color="#888888", linewidth=1, linestyle="--")
@@ -106,13 +107,14 @@ def plot_places(reach: Numbers, elements: Numbers, marked: int, axes: Pair | Non
     return left, right
 
 
-def plot_spectra(pictures: Mapping[str, Tensor], ax: Axes | None = None, caption: str = "") -> Axes:
+def plot_spectra(pictures: Mapping[str, Tensor], ax: Axes | None = None, caption: str = "", unit: str = "pixel") -> Axes:
     """Draws how strong each horizontal frequency of a picture or of a featuremap's tensor is, a line for each.
 
     Args:
         pictures: from a name to (B, C, H, W). An amplitude is the root mean square over the rows and channels of the first
             of a batch.
         caption: a line under the figure: what it was made with.
+        unit: what frequencies are counted by, for the axis.
 
     Returns:
         The axes. A wave between 0 and 1 has the amplitude 0.5 at its frequency.
@@ -124,7 +126,7 @@ def plot_spectra(pictures: Mapping[str, Tensor], ax: Axes | None = None, caption
             rows = (rows - rows.mean(-1, keepdims=True)) * window
             amplitude = 2 * np.sqrt((np.abs(np.fft.rfft(rows)) ** 2).mean((0, 1))) / window.sum()
             axes.plot(np.fft.rfftfreq(rows.shape[-1]), amplitude, label=name)
-        axes.set(xlabel="cycles per pixel", ylabel="amplitude", xlim=(0, 0.5))
+        axes.set(xlabel=f"cycles per {unit}", ylabel="amplitude", xlim=(0, 0.5))
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return axes
 
@@ -174,9 +176,14 @@ def plot_set_distances(distances: Mapping[str, Mapping[int, Numbers]], axes: Pai
         for ax, (name, by_number) in zip((left, right), distances.items(), strict=True):
             numbers = sorted(by_number)
             for n in numbers:
-                ax.plot([n] * len(by_number[n]), by_number[n], "o", color="0.7", markersize=4)
+                label = "a pair of sets" if n == numbers[0] else ""
+                ax.plot([n] * len(by_number[n]), by_number[n], "o", color="0.7", markersize=4, label=label)
             ax.plot(numbers, [np.mean(by_number[n]) for n in numbers], marker="o", label="mean")
-            ax.axhline(0, color="0.2", linewidth=1, linestyle="--", label="the truth")
+            if min(map(min, by_number.values())) > 0:  # or what is near to 0 would be 0
+                ax.set_yscale("log")
+                name += " (the truth is 0)"
+            else:
+                ax.axhline(0, color="0.2", linewidth=1, linestyle="--", label="the truth")
             ax.set(title=name, xlabel="pictures in each set", ylabel="distance", xscale="log")
             ax.set_xticks(numbers, [str(n) for n in numbers])
             ax.minorticks_off()

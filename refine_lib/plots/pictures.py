@@ -7,6 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import PercentFormatter
+from scipy.ndimage import uniform_filter
 from torch import Tensor
 
 from refine_lib.loss import bounding_box
@@ -18,27 +20,37 @@ Pictures = Mapping[str, Tensor]  # by their titles
 Masks = Sequence[Tensor | None]
 Squares = Sequence[tuple[int, int, float]]  # row, column, side in pixels
 Box = tuple[int, int, int, int]  # top, left, height, width in pixels
+MOST_IN_A_ROW = 6
 
 
-def show_picture(image: Tensor, mask: Tensor | None = None, title: str = "", ax: Axes | None = None) -> Axes:
-    """Draws the first picture of a batch. Where a mask is given, its hole is colored.
+def show_picture(
+    image: Tensor, mask: Tensor | None = None, title: str = "", ax: Axes | None = None, color: np.ndarray = HOLE_COLOR
+) -> Axes:
+    """Draws the first picture of a batch. Where a mask is given, its hole is colored, with a white line about it.
 
-    Shape: image (B, 3, H, W) in [0, 1], mask (B, 1, H, W), 1 = hole.
+    Args:
+        image: (B, 3, H, W) in [0, 1].
+        mask: (B, 1, H, W), 1 = hole.
+        title: above the picture.
+        ax: where to draw.
+        color: of the hole, three numbers from 0 to 255.
 
     Returns:
         The axes.
     """
     with drawn_on(ax, figsize=None, layout=None) as axes:
-        axes.imshow(to_pixels(image) if mask is None else with_hole(to_pixels(image), mask))
+        axes.imshow(to_pixels(image) if mask is None else with_hole(to_pixels(image), mask, color))
+        if mask is not None:
+            _line(axes, mask, "white", 0.8)  # a hole in a scene of its own color would not be seen
         axes.set_title(title)
         axes.set_axis_off()
     return axes
 
 
-def with_hole(pixels: np.ndarray, mask: Tensor) -> np.ndarray:
-    """Returns pixels (H, W, 3) of uint8 with the hole of a mask (1, 1, H, W), 1 = hole, in ``HOLE_COLOR``."""
+def with_hole(pixels: np.ndarray, mask: Tensor, color: np.ndarray = HOLE_COLOR) -> np.ndarray:
+    """Returns pixels (H, W, 3) of uint8 with the hole of a mask (1, 1, H, W), 1 = hole, in a color."""
     shown, part = pixels.copy(), bounding_box(mask)  # of a large photo it is little
-    shown[part][_hole_of(mask[(..., *part)])] = HOLE_COLOR
+    shown[part][_hole_of(mask[(..., *part)])] = color
     return shown
 
 
@@ -79,7 +91,8 @@ def compare(
     """Draws pictures side by side, and under each what a box of it shows, enlarged.
 
     Args:
-        pictures: from a title to an image (B, 3, H, W) in [0, 1]; all of one size, the first of each batch is drawn.
+        pictures: from a title to an image (B, 3, H, W) in [0, 1]; all of one size, the first of each batch is drawn. More than
+            six come in several rows.
         mask: (B, 1, H, W), 1 = hole.
         zoom: (top, left, height, width) of the box in pixels; None takes a square around the middle of the
             mask's hole.
@@ -91,12 +104,26 @@ def compare(
     """
     height, width = next(iter(pictures.values())).shape[-2:]
     box = zoom_on_hole(mask) if zoom is None else zoom  # pyright: ignore[reportArgumentType]
+    rows, columns = _rows_and_columns(len(pictures))
     inches, ratios = 2.6, (height / width, box[2] / box[3])
-    figsize = (inches * len(pictures), inches * sum(ratios) + 0.5)
-    with drawn_on(None, caption, (2, len(pictures)), figsize, height_ratios=ratios, squeeze=False) as axes:
-        for column, (title, image) in enumerate(pictures.items()):
-            _whole_and_zoomed(axes[:, column], image, mask if hole and column == 0 else None, box, title)
+    shape, figsize = (2 * rows, columns), (inches * columns, inches * sum(ratios) * rows + 0.5)
+    with drawn_on(None, caption, shape, figsize, height_ratios=ratios * rows, squeeze=False) as axes:
+        pairs = axes.reshape(rows, 2, columns).swapaxes(1, 2).reshape(-1, 2)
+        for i, (title, image) in enumerate(pictures.items()):
+            _whole_and_zoomed(pairs[i], image, mask if hole and i == 0 else None, box, title)
+        _switch_off(pairs[len(pictures) :])
     return axes[0, 0].figure
+
+
+def _rows_and_columns(n):
+    """For n pictures, about equally many to a row."""
+    rows = -(-n // MOST_IN_A_ROW)
+    return rows, -(-n // rows)
+
+
+def _switch_off(axes):
+    for ax in np.ravel(axes):
+        ax.set_axis_off()
 
 
 def compare_rows(
@@ -136,7 +163,14 @@ def compare_rows(
 def _outline(ax, hole, cut=(), linewidth=1.5):
     """Draws a line around a hole, or around what a cut leaves of it; nothing where there is no hole."""
     if hole is not None:
-        ax.contour(to_pixels(hole[cut]), levels=[127], colors=[HOLE_COLOR / 255], linewidths=linewidth)
+        _line(ax, hole[cut], "white", linewidth + 1.4)
+        _line(ax, hole[cut], HOLE_COLOR / 255, linewidth)
+
+
+def _line(ax, mask, color, linewidth):
+    hole = _hole_of(mask)
+    if hole.any() and not hole.all():
+        ax.contour(hole.astype(float), levels=[0.5], colors=[color], linewidths=linewidth)
 
 
 def _whole_and_zoomed(axes, image, hole, box, title, linewidth=1.5):
@@ -157,8 +191,9 @@ def show_row(
     squares: Squares | None = None,
     caption: str = "",
     square_color: str = ZOOM_COLOR,
+    mask_color: np.ndarray = HOLE_COLOR,
 ) -> Figure:
-    """Draws pictures of any sizes side by side, equally large on the page.
+    """Draws pictures of any sizes side by side, equally large on the page; more than six in several rows.
 
     Args:
         pictures: from a title to an image (B, 3, H, W) in [0, 1]; the first of each batch is drawn.
@@ -167,26 +202,32 @@ def show_row(
         squares: for each picture (row, column, side) in pixels: a square to draw around its pixel.
         caption: a line under the figure: what it was made with.
         square_color: of the squares; the default is for pictures.
+        mask_color: of the holes; ``plots.SEEN_COLOR`` is that of what the loss looks at.
 
     Returns:
         The figure.
     """
-    inches = 2.8
-    with drawn_on(None, caption, (1, len(pictures)), (inches * len(pictures), inches + 0.45), squeeze=False) as axes:
+    (rows, columns), inches = _rows_and_columns(len(pictures)), 2.8
+    figsize = (inches * columns, (inches + 0.25) * rows + 0.2)
+    with drawn_on(None, caption, (rows, columns), figsize, squeeze=False) as axes:
         for i, (title, image) in enumerate(pictures.items()):
-            ax = show_picture(image, None if masks is None else masks[i], title, axes[0, i])
+            ax = show_picture(image, None if masks is None else masks[i], title, axes.flat[i], mask_color)
             _outline(ax, None if outlines is None else outlines[i])
             if squares is not None:
                 row, column, side = squares[i]
                 corner = (column - side / 2, row - side / 2)
                 ax.add_patch(Rectangle(corner, side, side, fill=False, color=square_color, linewidth=2.5))
-                ax.plot(column, row, "+", color=square_color, markersize=10, markeredgewidth=2)
+                if side > image.shape[-1] / 12:  # a cross would hide what a smaller square shows
+                    ax.plot(column, row, "+", color=square_color, markersize=10, markeredgewidth=2)
                 ax.set_xlim(-0.5, image.shape[-1] - 0.5)  # the square may reach beyond the picture
                 ax.set_ylim(image.shape[-2] - 0.5, -0.5)
+        _switch_off(axes.flat[len(pictures) :])
     return axes[0, 0].figure
 
 
-def show_influence(influence: Mapping[str, Tensor], squares: Squares | None = None, caption: str = "") -> Figure:
+def show_influence(
+    influence: Mapping[str, Tensor], squares: Squares | None = None, caption: str = "", outlines: Masks | None = None
+) -> Figure:
     """Draws maps of influence side by side. Light gray is none, and black is the most in a map.
 
     The square root is drawn, or little would be seen of what is far away.
@@ -194,6 +235,7 @@ def show_influence(influence: Mapping[str, Tensor], squares: Squares | None = No
     Args:
         influence: from a title to (H, W), 0 or more, as ``seen_by`` and ``reached_by`` give it.
         squares: for each map (row, column, side) in pixels: a square to draw around its pixel.
+        outlines: for each map (B, 1, H, W), 1 = hole, or None: a line is drawn around holes.
         caption: a line under the figure: what it was made with.
 
     Returns:
@@ -201,10 +243,49 @@ def show_influence(influence: Mapping[str, Tensor], squares: Squares | None = No
     """
     shares = {title: (one / one.max().clamp(min=1e-30)).sqrt() for title, one in influence.items()}
     pictures = {title: (0.92 * (1 - share)).expand(1, 3, -1, -1) for title, share in shares.items()}
-    return show_row(pictures, squares=squares, caption=caption, square_color=REACH_COLOR)
+    return show_row(pictures, outlines=outlines, squares=squares, caption=caption, square_color=REACH_COLOR)
 
 
-def show_channels(z: Sequence[Tensor], n_channels: int = 6, names: Sequence[str] = (), caption: str = "") -> Figure:
+def show_shares(shares: Mapping[str, Tensor], outlines: Masks | None = None, of_what: str = "", caption: str = "") -> Figure:
+    """Draws maps of shares side by side, and a bar that says which gray is which share.
+
+    Args:
+        shares: from a title to (H, W) in [0, 1]. Black is 0, white is 1.
+        outlines: for each map (B, 1, H, W), 1 = hole, or None: a line is drawn around holes.
+        of_what: the bar's label.
+        caption: a line under the figure: what it was made with.
+
+    Returns:
+        The figure.
+    """
+    inches = 2.8
+    with drawn_on(None, caption, (1, len(shares)), (inches * len(shares) + 0.8, inches + 0.45), squeeze=False) as axes:
+        for i, (title, share) in enumerate(shares.items()):
+            ax = axes[0, i]
+            drawn = ax.imshow(share.numpy(force=True), cmap="gray", vmin=0, vmax=1)
+            ax.set(title=title, xticks=[], yticks=[])
+            ax.spines[:].set_visible(True)  # or a white map would not be seen on a white page
+            _outline(ax, None if outlines is None else outlines[i])
+        axes[0, 0].figure.colorbar(drawn, ax=axes, label=of_what, format=PercentFormatter(1), shrink=0.8)
+    return axes[0, 0].figure
+
+
+def _where_most_is(hole, side, middle):
+    """The middle of the square that holds most of a hole: of those that hold nearly the most, the nearest to a place."""
+    step = max(side // 32, 1)  # fine enough for a zoom
+    held = uniform_filter(hole[::step, ::step].astype(float), max(side // step, 1), mode="constant")
+    rows, columns = np.nonzero(held >= 0.98 * held.max())
+    nearest = np.argmin((rows * step - middle[0]) ** 2 + (columns * step - middle[1]) ** 2)
+    return rows[nearest] * step, columns[nearest] * step
+
+
+def show_channels(
+    z: Sequence[Tensor],
+    n_channels: int = 6,
+    names: Sequence[str] = (),
+    caption: str = "",
+    picture: tuple[Tensor, Tensor] | None = None,
+) -> Figure:
     """Draws channels of a featuremap, evenly picked: a row for each of its tensors.
 
     Args:
@@ -212,14 +293,19 @@ def show_channels(z: Sequence[Tensor], n_channels: int = 6, names: Sequence[str]
         n_channels: of each tensor.
         names: for each tensor.
         caption: a line under the figure: what it was made with.
+        picture: the image and the mask that z was made from, to be drawn first.
 
     Returns:
         The figure.
     """
-    with drawn_on(None, caption, (len(z), n_channels), (1.9 * n_channels, 2.1 * len(z) + 0.2), squeeze=False) as axes:
+    columns = n_channels + (picture is not None)
+    with drawn_on(None, caption, (len(z), columns), (1.9 * columns, 2.1 * len(z) + 0.2), squeeze=False) as axes:
+        if picture is not None:
+            _switch_off(axes[:, 0])
+            show_picture(*picture, "what z is made from", axes[0, 0])
         for row, tensor in enumerate(z):
             picked = np.linspace(0, tensor.shape[1] - 1, n_channels).astype(int)
-            for ax, channel in zip(axes[row], picked, strict=True):
+            for ax, channel in zip(axes[row, -n_channels:], picked, strict=True):
                 ax.imshow(tensor[0, channel].detach().cpu().numpy(), cmap="gray")
                 ax.set_title(f"{names[row] if names else 'channel'} {channel}")
                 ax.set_axis_off()
@@ -227,7 +313,7 @@ def show_channels(z: Sequence[Tensor], n_channels: int = 6, names: Sequence[str]
 
 
 def zoom_on_hole(mask: Tensor, share: float = 0.4, side: int | None = None) -> Box:
-    """Returns (top, left, height, width) of a square around the middle of the hole.
+    """Returns (top, left, height, width) of a square around the middle of the hole, or where it holds the most of the hole.
 
     Args:
         mask: (B, 1, H, W), 1 = hole; the first of the batch is looked at.
@@ -236,10 +322,12 @@ def zoom_on_hole(mask: Tensor, share: float = 0.4, side: int | None = None) -> B
     """
     height, width = mask.shape[-2:]
     side = min(int(share * min(height, width)) if side is None else side, height, width)
-    hole = _hole_of(mask)
+    hole, part = _hole_of(mask), bounding_box(mask[:1])
     middle_y, middle_x = (
         np.average(np.arange(hole.shape[i]), weights=hole.sum(1 - i)) if hole.any() else hole.shape[i] / 2 for i in (0, 1)
     )
+    if max(lines.stop - lines.start for lines in part) > side:  # the middle of several holes may be none of them
+        middle_y, middle_x = _where_most_is(hole, side, (middle_y, middle_x))
     top = int(np.clip(middle_y - side / 2, 0, height - side))
     left = int(np.clip(middle_x - side / 2, 0, width - side))
     return top, left, side, side

@@ -1,5 +1,6 @@
 """The package's one style, the axes to draw on, and the line under a figure that says what it was made with."""
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import nn
 
+import refine_lib
 from refine_lib.device import describe
 
 STYLE = str(Path(__file__).with_name("refine.mplstyle"))
 RC = matplotlib.rc_params_from_file(STYLE, use_default_template=False)
 HOLE_COLOR = np.array([235, 64, 120], dtype=np.uint8)  # found in few photos
+SEEN_COLOR = np.array([255, 212, 0], dtype=np.uint8)  # of what the loss looks at
 ZOOM_COLOR = "#ffd400"
+LETTERS_PER_INCH = 18  # of a caption
 REACH_COLOR = "#e06000"  # seen on light gray and on black
 
 
@@ -62,13 +66,15 @@ def dress(ax: Axes) -> None:
 
 
 def made_with(model: nn.Module, **settings) -> str:
-    """Returns a line for a figure's caption: the network's name, settings, device and versions."""
+    """Returns a line for a figure's caption: the network's name, settings, device, versions of torch and of this package."""
     device, name = next(model.parameters()).device, getattr(model, "name", "")
     named = [name] if name and "network" not in settings else []
-    return ", ".join([*named, *(f"{name} {value}" for name, value in settings.items()), describe(device)])
+    version = f"refine_lib {refine_lib.__version__}"
+    return ", ".join([*named, *(f"{name} {value}" for name, value in settings.items()), describe(device), version])
 
 
 def write_caption(figure: Figure, caption: str) -> None:
-    """Writes a small gray line under a figure, unless the line is empty."""
+    """Writes a small gray line under a figure, or as many as it takes, unless it is empty."""
     if caption:
-        figure.supxlabel(caption, x=0.01, ha="left", fontsize=7.5, color="#666666")
+        lines = textwrap.fill(caption, int(LETTERS_PER_INCH * figure.get_figwidth()))
+        figure.supxlabel(lines, x=0.01, ha="left", fontsize=7.5, color="#666666")

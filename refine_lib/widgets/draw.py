@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from refine_lib.masks import erode
 from refine_lib.photos.pixels import to_pixels
 from refine_lib.plots.pictures import with_hole
-from refine_lib.plots.style import RC, dress
+from refine_lib.plots.style import RC, SEEN_COLOR, dress
 from refine_lib.pyramid import Pyramid, whole_hole
 
 GAP_PX = 8
@@ -22,7 +22,6 @@ MOST_STILL_BYTES = 34_000  # of a picture that a notebook keeps, twice (``Panel.
 # Colors of a chart stand for those of the page, light or dark: ``charts`` puts the page's in their places.
 TEXT, NOW, GHOST, GRID = "#010203", "#010204", "#010205", "#010206"
 OF_PAGE = {TEXT: "currentColor", NOW: "var(--refine-now)", GHOST: "var(--refine-ghost)", GRID: "var(--refine-grid)"}
-SEEN_COLOR = np.array([255, 212, 0], dtype=np.uint8)  # of what the loss looks at
 
 
 def to_png(pixels: np.ndarray, longest: int | None = None) -> bytes:

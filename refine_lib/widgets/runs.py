@@ -3,12 +3,12 @@
 A run computes in a thread of its own, so that the page answers, and looks at an event after every iteration, so that it stops.
 """
 
-import dis
 import json
 import threading
 import time
 import traceback
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from refine_lib.result import Result, Step
 from refine_lib.widgets.controls import Settings
 from refine_lib.widgets.parts import Filled
 
+LIBRARY = Path(__file__).parents[1]
 THREAD = "refine"  # the name of the threads that compute
 MOMENTS = (0, 1, 2, 5, 15)  # numbers of updates of the largest level, after which its picture is kept
 N_PICTURES = 12  # the latest runs, which keep their pictures; an earlier one keeps its settings and its losses
@@ -162,11 +163,8 @@ def told(error: Exception) -> tuple[str, str]:
 
     What this library raises itself is a sentence for people, which stands alone: without its kind and without a traceback.
     """
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    frame, is_worded = trace and trace.tb_frame, str(error) and not isinstance(error, AssertionError)
-    if trace and frame and is_worded and frame.f_globals.get("__name__", "").startswith("refine_lib."):
-        if frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]:  # the word raise, and no int("x")
-            return str(error), ""
+    steps = traceback.extract_tb(error.__traceback__)
+    is_worded = str(error) and not isinstance(error, AssertionError)
+    if is_worded and steps and Path(steps[-1].filename).is_relative_to(LIBRARY) and (steps[-1].line or "").startswith("raise"):
+        return str(error), ""
     return f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error))

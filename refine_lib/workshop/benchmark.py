@@ -5,7 +5,6 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import psutil
 import torch
 
@@ -97,11 +96,9 @@ def main():
     print(f"\n{args.network}, {args.n_iters} updates a level, seed {SEED}, {runs}, {rows[0].device}")
     print("\n".join(_findings(rows, machine, grown)))
     if args.figures:
-        from refine_lib.workshop.benchmark_plots import plot_memory, plot_speed  # Matplotlib is slow to load
+        from refine_lib.workshop.benchmark_plots import draw  # Matplotlib is slow to load
 
-        for name, plot in (("speed", plot_speed), ("memory", plot_memory)):
-            axes = plot(rows, grown, caption=f"{args.network}, {args.n_iters} updates a level, seed {SEED}, {rows[0].device}")
-            np.ravel(axes)[0].figure.savefig(args.figures / f"{name}.png")
+        draw(rows, grown, args.figures)
 
 
 def _findings(rows, machine, grown):

@@ -1,7 +1,13 @@
-"""Curves of what the workshop measures: the cost of a run by its size, and the error while a network is trained."""
+"""Curves of what the workshop measures: the cost of a run by its size, and the error while a network is trained.
 
+``python -m refine_lib.workshop.benchmark_plots figures/speed.json figures`` draws speed.png and memory.png again.
+"""
+
+import argparse
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,17 +15,17 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
 from refine_lib.plots.curves import SIDE_BY_SIDE
-from refine_lib.plots.style import drawn_on
+from refine_lib.plots.style import RC, drawn_on
+from refine_lib.workshop.costs import SEED
 
 CONTESTANTS = {  # who is drawn, in this order, and how it is called
     "authors": "authors' code",
     "exact": "network as it is",
     "refine_lib": "refine_lib",
-    "mixed": "refine_lib, mixed precision",
-    "polyak": "refine_lib, Polyak, a third of the updates",
+    "mixed": "refine_lib, mixed",
+    "polyak": "Polyak, 1/3 of the updates",
 }
-COLORS = {who: f"C{number}" for number, who in enumerate(CONTESTANTS)}  # each its own in all pictures
-FAINT = {"fontsize": "small", "color": "0.35"}
+COLORS = dict(zip(CONTESTANTS, RC["axes.prop_cycle"].by_key()["color"], strict=False))  # each its own in all pictures
 
 
 def plot_speed(rows: Sequence[Any], growth: Any = None, axes: Any = None, caption: str = "") -> tuple[Axes, Axes]:
@@ -38,9 +44,7 @@ def plot_speed(rows: Sequence[Any], growth: Any = None, axes: Any = None, captio
     with drawn_on(axes, caption, **SIDE_BY_SIDE) as (left, right):
         _against_size(left, sizes, [row.seconds for row in rows], "seconds", "A whole run")
         floors = [row.floor for row in rows]
-        left.plot(sizes, floors, color="0.45", linestyle=":")
-        said = "dotted: the floor, the arithmetic\nalone at this machine's best rate"
-        left.annotate(said, (0.98, 0.03), xycoords="axes fraction", ha="right", va="bottom", **FAINT)
+        left.plot(sizes, floors, color="0.45", linestyle=":", label="arithmetic of all updates in float32")
         _legend_above(left)
         below = np.zeros(len(rows))
         for part in rows[0].parts:
@@ -75,7 +79,6 @@ def plot_memory(rows: Sequence[Any], growth: Any = None, axes: Any = None, capti
         right.set(xlabel="updates a level", ylabel="MB", title="... and hardly with the updates", ylim=(0, None))
         if growth:
             right.set_title(f"... and hardly with the updates ({growth.size} px)")
-            right.legend(fontsize="small", loc="center right")
     return left, right
 
 
@@ -117,6 +120,29 @@ def _against_size(ax: Axes, sizes: Sequence[int], costs: Sequence[Mapping[str, f
 
 
 def _legend_above(ax: Axes) -> None:
-    low, high = ax.get_ylim()
-    ax.set_ylim(low, high * (high / low) ** 0.7)  # room for a line for each contestant
-    ax.legend(fontsize="small", loc="upper left")
+    """A line for each contestant above all axes, which none of their curves can meet."""
+    ax.figure.legend(*ax.get_legend_handles_labels(), fontsize="small", loc="outside upper left", ncols=3)
+
+
+def draw(rows: Sequence[Any], growth: Any, folder: Path) -> None:
+    """Writes speed.png and memory.png of what was measured into a folder."""
+    first = rows[0]
+    for name, plot in (("speed", plot_speed), ("memory", plot_memory)):
+        axes = plot(
+            rows, growth, caption=f"{first.network}, {first.n_iters} updates a level or as said, seed {SEED}, {first.device}"
+        )
+        np.ravel(np.array(axes))[0].figure.savefig(folder / f"{name}.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Draw what the benchmark measured.")
+    parser.add_argument("json", type=Path, help="what the benchmark's --json wrote")
+    parser.add_argument("figures", type=Path, help="the folder for speed.png and memory.png")
+    args = parser.parse_args()
+    measured = json.loads(args.json.read_text())
+    growth = measured["growth"] and SimpleNamespace(**measured["growth"])
+    draw([SimpleNamespace(**row) for row in measured["rows"]], growth, args.figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -68,6 +68,23 @@ def forward_for_training(network, x, precision=None, noise=0.0, generator=None):
     return torch.sigmoid(x + head.bias[:, None, None])  # here a bias costs less than among the few channels of a convolution
 
 
+def forward_elsewhere(network, x, noise=0.0, generator=None):
+    """The same on a device whose own kernels are fast: the network as it is. Its noise is made of other random numbers.
+
+    Args:
+        network, x, noise: as in ``forward_for_training``.
+        generator: of the noise, on the CPU.
+    """
+    z = network.layers[: network.first_block](x)
+    if noise:
+        tensors = z if isinstance(z, tuple) else (z,)
+        size = torch.cat([tensor.detach().flatten(1) for tensor in tensors], dim=1).square().mean(1).sqrt().view(-1, 1, 1, 1)
+        drawn = (torch.randn(tensor.shape, generator=generator).to(tensor) for tensor in tensors)
+        noisy = tuple(tensor + noise * size * one for tensor, one in zip(tensors, drawn, strict=True))
+        z = noisy if isinstance(z, tuple) else noisy[0]
+    return network.layers[network.first_block :](z)
+
+
 def _scaled_noise(z, batch, generator):
     of_picture = z.detach().view(batch, -1)
     size = of_picture.square().mean(1, keepdim=True).sqrt()

@@ -72,12 +72,24 @@ def lighten(notebook):
         cell.outputs = [o for o in cell.outputs if not (o.output_type == "display_data" and WIDGET in o.get("data", {}))]
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
         cell.outputs = [o for o in cell.outputs if STILL not in o.get("data", {}).get("text/html", "")]
+        cell.outputs = _joined(cell.outputs)
         for output in cell.outputs:
             output.get("data", {}).pop(WIDGET, None)
             output.pop("metadata", None) if output.output_type == "stream" else output.update(metadata={})
             for kind in [kind for kind in output.get("data", {}) if kind.startswith("image/")]:
                 del output.data[kind]
     return notebook
+
+
+def _joined(outputs):
+    """A kernel that is slow sends in pieces what a quick one sends at once."""
+    joined = []
+    for output in outputs:
+        if joined and output.output_type == "stream" and joined[-1].get("name") == output.name:
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def main():

@@ -6,6 +6,8 @@ network sees at 64 px what it will be asked at 256 px.
 """
 
 import functools
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -36,24 +38,36 @@ class Sheets:
         seed: of the training, 0 to 3.
         close: share of the pictures that show a half or a quarter of a sheet's side.
         photos: a folder of pictures, for the world ``"photos"``.
+        device: where pictures and holes come to be. Patterns and holes are drawn there, leaves and photos on the CPU.
+        workers: processes that draw sheets ahead of their use; 0 draws each when it is wanted. Worth it beside a GPU.
     """
 
-    def __init__(self, world, batch=16, seed=0, close=0.5, photos=None):
+    def __init__(self, world, batch=16, seed=0, close=0.5, photos=None, device="cpu", workers=0):
         self._held_out = PhotoSheets(photos, held_out=True) if world == "photos" else None
-        self.draw = {"patterns": random_patterns, "leaves": random_leaves}.get(world) or PhotoSheets(photos).draw
+        self.draw = _drawing(world, photos)
         self.world, self.n, self.close, self.first_seed = world, batch, close, FIRST_SEED * (seed + 1)
+
+        self.device = torch.device(device)
+        self._ahead = ahead = DrawnAhead(world, photos, workers) if workers else None
 
         @functools.lru_cache(maxsize=N_CHUNKS)
         def chunk(number):
-            drawn = self.draw(SIDE, PER_CHUNK, self.first_seed + number)
+            where = {"device": self.device} if world == "patterns" else {}
+            drawn = ahead(self.first_seed + number) if ahead else self.draw(SIDE, PER_CHUNK, self.first_seed + number, **where)
+            drawn = drawn.to(self.device)
             shrunk = (F.avg_pool2d(drawn, k) if k > 1 else drawn for k in SHRINK)  # once for all windows
             return [(255 * one).round().to(torch.uint8) for one in shrunk]
 
         @functools.lru_cache(maxsize=4)
         def holes(size, number):
-            return random_holes(size, N_MASKS, self.first_seed + number)
+            return random_holes(size, N_MASKS, self.first_seed + number, self.device)
 
         self._chunk, self._holes = chunk, holes
+
+    def end(self):
+        """Ends the processes that draw ahead, if there are any."""
+        if self._ahead:
+            self._ahead.close()
 
     def unseen(self, n, seed):
         """Sheets (n, 3, 256, 256) that no step sees: of a seed below those of the training, or of photos that are held out."""
@@ -86,26 +100,59 @@ class Sheets:
         if random.random() < 0.5:
             window = window.flip(2)
         if self.world == "patterns":  # no side is up, and no color is more likely than another
-            window = window.rot90(random.integers(4), (1, 2))[torch.from_numpy(random.permutation(3))]
+            turned, colors = window.rot90(random.integers(4), (1, 2)), torch.from_numpy(random.permutation(3))
+            window = turned[colors.to(self.device)]
             window = 255 - window if random.random() < 0.5 else window
         return window
 
 
-def random_holes(size, batch, seed):
+def random_holes(size, batch, seed, device="cpu"):
     """Holes (batch, 1, size, size), 1 = hole: strokes, most of them thick, and boxes, in a random order."""
     random = np.random.default_rng(seed)
     kinds = random.choice(list(HOLES), size=batch, p=list(HOLES.values()))
-    masks = torch.zeros(batch, 1, size, size)
+    masks = torch.zeros(batch, 1, size, size, device=device)
     for kind in HOLES:
-        these = torch.from_numpy(np.flatnonzero(kinds == kind))
+        these = torch.from_numpy(np.flatnonzero(kinds == kind)).to(device)
         if kind == "box":
             for i in these:
                 high, wide = random.uniform(0.2, 0.5, 2) * size
                 top, left = random.uniform(-0.1, 1.1, 2) * (size - high, size - wide)
                 masks[i, :, max(int(top), 0) : int(top + high), max(int(left), 0) : int(left + wide)] = 1
         elif len(these):
-            masks[these] = stroke_masks(size, len(these), seed, kind)
+            masks[these] = stroke_masks(size, len(these), seed, kind, device)
     return masks
+
+
+class DrawnAhead:
+    """Sheets that other processes draw before they are asked for: a call gives those of a seed, as ``Sheets.draw`` does.
+
+    Args:
+        world, photos: as in ``Sheets``.
+        workers: how many processes.
+    """
+
+    def __init__(self, world, photos, workers):
+        self._of, self._ahead, self._promised = (world, photos), 2 * workers, {}
+        self._pool = ProcessPoolExecutor(workers, get_context("spawn"))  # forked ones would share a GPU's state
+
+    def __call__(self, seed):
+        for one in range(seed, seed + 1 + self._ahead):
+            if one not in self._promised:
+                self._promised[one] = self._pool.submit(_drawn_elsewhere, *self._of, one)
+        return torch.from_numpy(self._promised.pop(seed).result())
+
+    def close(self):
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _drawn_elsewhere(world, photos, seed):
+    torch.set_num_threads(1)
+    return _drawing(world, photos)(SIDE, PER_CHUNK, seed).numpy()
+
+
+@functools.lru_cache(maxsize=1)
+def _drawing(world, photos):
+    return {"patterns": random_patterns, "leaves": random_leaves}.get(world) or PhotoSheets(photos).draw
 
 
 class PhotoSheets:

@@ -128,14 +128,22 @@ def stored(page, lessons):
 def main():
     parser = argparse.ArgumentParser(description="Write how long the course takes.")
     parser.add_argument("page", type=Path)
-    parser.add_argument("--run", action="store_true", help="run every lesson and measure its seconds, some minutes in all")
+    parser.add_argument(
+        "--run", nargs="*", metavar="LESSON", help="run these lessons, as 03, or all, and measure their seconds"
+    )
     arguments = parser.parse_args()
     paths = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
     lessons = [count(path) for path in paths]
-    if arguments.run:
+    if arguments.run == []:
         seconds, measured = {path.stem: measure(path) for path in paths}, describe(pick_device())
     else:
         seconds, measured = stored(arguments.page.read_text(encoding="utf-8"), lessons)
+        chosen = [path for path in paths if any(map(path.stem.startswith, arguments.run or ()))]
+        if chosen and measured != describe(pick_device()):
+            parser.error(
+                f"the page was measured with {measured}, this is {describe(pick_device())}; expected the same, or all lessons"
+            )
+        seconds |= {path.stem: measure(path) for path in chosen}
     arguments.page.write_text(as_page(lessons, seconds, measured), encoding="utf-8")
     print(f"wrote {arguments.page.resolve()}")
 

@@ -15,6 +15,7 @@ import filelock
 import torch
 from tqdm.auto import tqdm
 
+from refine_lib.device import pick_device
 from refine_lib.workshop.recipes import RECIPES, Recipe
 from refine_lib.workshop.sheets import PhotoSheets
 from refine_lib.workshop.train_first import stop_between_steps
@@ -24,7 +25,16 @@ STOPS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and what make training-stop s
 
 
 def go_on(
-    folder, recipe, photos=None, start=None, steps=None, minutes=None, save_every=600, watch_every=2000, effect_every=20_000
+    folder,
+    recipe,
+    photos=None,
+    start=None,
+    steps=None,
+    minutes=None,
+    save_every=600,
+    watch_every=2000,
+    effect_every=20_000,
+    **where,
 ):
     """Trains in a folder, from the state that lies there or from the beginning, until it is told to stop.
 
@@ -36,6 +46,7 @@ def go_on(
         save_every: seconds between two states on disk.
         watch_every: steps between two lines of the log.
         effect_every: steps between two looks at what refinement makes of it at four times the size, a minute each.
+        where: ``device`` and ``workers`` of ``Training``.
 
     Returns:
         The ``Training``. On disk is its state at the end.
@@ -48,7 +59,7 @@ def go_on(
     folder.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder / "lock", timeout=0):  # free again when the process ends, however it does
         (folder / "pid").write_text(str(os.getpid()))
-        training = Training(recipe, photos, start)
+        training = Training(recipe, photos, start, **where)
         if (folder / "state.ckpt").exists():
             state = torch.load(folder / "state.ckpt", weights_only=True)
             if state["recipe"] != recipe.as_dict():
@@ -70,6 +81,7 @@ def go_on(
                     training.save(folder)
                     saved = time.monotonic()
             training.save(folder)
+            training.sheets.end()
     return training
 
 
@@ -78,25 +90,27 @@ def is_over(training, steps, minutes):
     return (steps is not None and training.step >= steps) or (minutes is not None and training.seconds >= 60 * minutes)
 
 
-def anneal(state, steps, path, photos=None, **changes):
+def anneal(state, steps, path, photos=None, device="cpu", workers=0, **changes):
     """Takes a copy of a state, lets the rate fall to 0 over some steps, and writes weights fit to be shipped.
 
     Args:
         state: the path of a ``state.ckpt``, or what ``torch.load`` gives of one.
         steps: of the fall.
         path: of the ``.safetensors`` to write.
+        photos, device, workers: as in ``Training``.
         changes: to the recipe, for the fall alone.
 
     Returns:
         The ``Training`` at the end of the fall.
     """
     state = state if isinstance(state, dict) else torch.load(state, weights_only=True)
-    training = Training(Recipe(**state["recipe"]).changed(**changes), photos)
+    training = Training(Recipe(**state["recipe"]).changed(**changes), photos, device=device, workers=workers)
     training.go_on_from(state)
     for step in tqdm(range(steps), desc="annealing", mininterval=10):
         # An average over what is still to come: the first steps of the fall, at nearly the full rate, are forgotten at its end.
         training.average.horizon = min(training.recipe.horizon, max(100, (steps - step) // 4))
         training.train_step(1 - step / steps)
+    training.sheets.end()
     training.export(path)
     return training
 
@@ -111,12 +125,20 @@ def main():
     parser.add_argument("--photos", type=Path, help="a folder of pictures to train on, in place of drawn ones")
     parser.add_argument("--minutes", type=float, help="of the processor's time, after which it ends (default: never)")
     parser.add_argument("--steps", type=int, help="after which it ends (default: never)")
+    parser.add_argument("--device", default="cpu", help="cpu, or a GPU, as cuda: then take a batch of 128 (default: cpu)")
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw pictures ahead (default: %(default)s)")
     parser.add_argument("--save-every", type=float, default=600, help="seconds between two states (default: %(default)s)")
     parser.add_argument("--anneal", type=int, metavar="STEPS", help="write weights from a copy of the state instead")
     parser.add_argument("-o", "--output", type=Path, help="the .safetensors that --anneal writes")
     args = parser.parse_args()
     torch.set_num_threads(1)
     state, output = args.folder / "state.ckpt", args.output or args.folder / "annealed.safetensors"
+    try:
+        pick_device(args.device)
+    except (RuntimeError, ValueError) as error:
+        parser.error(f"argument --device: {error}")
+    if args.workers < 0:
+        parser.error(f"argument --workers: {args.workers}; expected 0 or more processes")
     if wrong := [word for word in args.change if "=" not in word]:
         parser.error(f"argument --change: {wrong[0]!r}; expected NAME=VALUE, for instance ngf=16")
     if args.anneal is not None and args.anneal < 1:
@@ -135,10 +157,11 @@ def main():
     except (OSError, ValueError) as error:
         parser.error(str(error))
     if args.anneal:
-        anneal(state, args.anneal, output, args.photos, **changes)
+        anneal(state, args.anneal, output, args.photos, args.device, args.workers, **changes)
         return
+    where = {"device": args.device, "workers": args.workers}
     try:
-        go_on(args.folder, recipe, args.photos, args.start, args.steps, args.minutes, args.save_every)
+        go_on(args.folder, recipe, args.photos, args.start, args.steps, args.minutes, args.save_every, **where)
     except filelock.Timeout:
         parser.error(f"argument folder: another process trains in {args.folder}; expected a folder that is free")
 
