@@ -84,6 +84,7 @@ def test_more_than_six_pictures_come_in_several_rows():
         assert [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")] == list(pictures)
         assert len(figure.axes) == 8 * per and sum(len(ax.images) for ax in figure.axes) == 7 * per
     assert len(plots.compare(dict(list(pictures.items())[:6]), mask).axes) == 12, "six in one"
+    assert len(plots.compare(pictures, mask, per_row=7).axes) == 14
 
 
 def test_shares_have_one_gray_scale_and_a_frame():

@@ -86,25 +86,30 @@ def show_pyramid(pyramid: Pyramid, caption: str = "") -> Figure:
 
 
 def compare(
-    pictures: Pictures, mask: Tensor | None = None, zoom: Box | None = None, hole: bool = True, caption: str = ""
+    pictures: Pictures,
+    mask: Tensor | None = None,
+    zoom: Box | None = None,
+    hole: bool = True,
+    caption: str = "",
+    per_row: int = MOST_IN_A_ROW,
 ) -> Figure:
     """Draws pictures side by side, and under each what a box of it shows, enlarged.
 
     Args:
-        pictures: from a title to an image (B, 3, H, W) in [0, 1]; all of one size, the first of each batch is drawn. More than
-            six come in several rows.
+        pictures: from a title to an image (B, 3, H, W) in [0, 1]; all of one size, the first of each batch is drawn.
         mask: (B, 1, H, W), 1 = hole.
         zoom: (top, left, height, width) of the box in pixels; None takes a square around the middle of the
             mask's hole.
         hole: whether the hole is colored in the first picture.
         caption: a line under the figure: what it was made with.
+        per_row: how many pictures a row has at most.
 
     Returns:
         The figure.
     """
     height, width = next(iter(pictures.values())).shape[-2:]
     box = zoom_on_hole(mask) if zoom is None else zoom  # pyright: ignore[reportArgumentType]
-    rows, columns = _rows_and_columns(len(pictures))
+    rows, columns = _rows_and_columns(len(pictures), per_row)
     inches, ratios = 2.6, (height / width, box[2] / box[3])
     shape, figsize = (2 * rows, columns), (inches * columns, inches * sum(ratios) * rows + 0.5)
     with drawn_on(None, caption, shape, figsize, height_ratios=ratios * rows, squeeze=False) as axes:
@@ -115,9 +120,9 @@ def compare(
     return axes[0, 0].figure
 
 
-def _rows_and_columns(n):
+def _rows_and_columns(n, per_row=MOST_IN_A_ROW):
     """For n pictures, about equally many to a row."""
-    rows = -(-n // MOST_IN_A_ROW)
+    rows = -(-n // per_row)
     return rows, -(-n // rows)
 
 
