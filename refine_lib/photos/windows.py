@@ -106,7 +106,7 @@ def plan_windows(
 def _ends(is_there):
     """From the first True of a row of bools to the last."""
     places = np.flatnonzero(is_there)
-    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
+    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 1)  # SciPy wants a pixel
 
 
 def _moved(span, by):

@@ -58,6 +58,6 @@ class Recipe:
 
 
 RECIPES = {
-    "mini-lama": Recipe("patterns", ngf=24, close=0.25, adversarial=0.005, matching=0.2),
-    "mini-photo": Recipe("leaves", ngf=24, adversarial=0.005, matching=0.2),
+    "mini-lama": Recipe("patterns", ngf=24, close=0.25, adversarial=0.005, matching=0.2, noise=0.1),
+    "mini-photo": Recipe("leaves", ngf=24, adversarial=0.005, matching=0.2, noise=0.1),
 }
