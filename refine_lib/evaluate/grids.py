@@ -42,7 +42,7 @@ def write_grids(output: str | Path, table: Table, pictures: Sequence[Picture], c
             continue
         shown = {title: torch.cat([load_photo(files[i][title]) for i in there]) for title in folders}
         holes = torch.cat([pictures[i].hole(kind, table.conditions.size, table.conditions.seed) for i in there])
-        said = f"{', '.join(pictures[i].name for i in there)}; {caption}".replace("$", r"\$")
+        said = f"{', '.join(_plain(pictures[i].name) for i in there)}; {caption}".replace("$", r"\$")
         figures = {"methods": _whole_pictures(shown, holes, said)}
         refined = [(other, method) for method, other in table.compared() if method.startswith("refined:")]
         if refined:
@@ -70,6 +70,11 @@ def _whole_pictures(pictures: dict[str, torch.Tensor], mask: torch.Tensor, capti
                 show_picture(images[row : row + 1], hole, "" if row else _broken(title), ax)
         write_caption(figure, caption)
     return figure
+
+
+def _plain(name):
+    """A name in letters that every font has."""
+    return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in name)
 
 
 def _broken(title):
