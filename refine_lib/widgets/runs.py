@@ -165,6 +165,11 @@ def told(error: Exception) -> tuple[str, str]:
     """
     steps = traceback.extract_tb(error.__traceback__)
     is_worded = str(error) and not isinstance(error, AssertionError)
-    if is_worded and steps and Path(steps[-1].filename).is_relative_to(LIBRARY) and (steps[-1].line or "").startswith("raise"):
+    if (
+        is_worded
+        and steps
+        and Path(steps[-1].filename).is_relative_to(LIBRARY)
+        and (steps[-1].line or "").split()[:1] == ["raise"]
+    ):
         return str(error), ""
     return f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error))

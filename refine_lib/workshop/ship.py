@@ -62,9 +62,9 @@ def steps(root):
     """What is made again, in this order: from a step's name to its command."""
     lessons = [sys.executable, "-m", "refine_lib.workshop.lessons"]
     done = {}
-    for path in sorted((root / "notebooks").glob("[0-9]*.ipynb")):
+    for path in _notebooks(root / "notebooks"):
         done[f"lesson {path.stem}"] = [*lessons, f"notebooks/{path.name}", "--figures", "figures", "--store"]
-    for path in sorted((root / "notebooks" / "solutions").glob("[0-9]*.ipynb")):
+    for path in _notebooks(root / "notebooks" / "solutions"):
         done[f"solution {path.stem}"] = [*lessons, f"notebooks/solutions/{path.name}", "--store"]
     done["model card"] = [sys.executable, "-m", "refine_lib.workshop.documents", CARD]
     done["Table 1"] = ["make", "table1"]
@@ -129,6 +129,15 @@ def to_reread(root, before):
     return "\n".join(lines) + "\n"
 
 
+def _notebooks(folder):
+    return sorted(folder.glob("[0-9]*.ipynb"))
+
+
+def _sums(files):
+    """{name: sha256} of files by their names."""
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+
+
 def _outputs(notebook):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return "\n".join(output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs)
@@ -151,14 +160,14 @@ def begin(weights, root):
         What is noted in ``build/ship``: the weights, what was shown before them, and the steps that are done.
     """
     kept = root / "build" / "ship" / "state.json"
-    sums = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in weights.items()}
+    sums = _sums(weights)
     if kept.exists():
         state = json.loads(kept.read_text(encoding="utf-8"))
-        there = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in embedded(root).items() if name in sums}
+        there = _sums({name: path for name, path in embedded(root).items() if name in sums})
         if state["weights"] == sums == there:
             return state
     shutil.rmtree(root / "build" / "table1", ignore_errors=True)  # its rows are the old network's
-    files = sorted([*(root / "notebooks").glob("[0-9]*.ipynb"), *(root / "notebooks" / "solutions").glob("[0-9]*.ipynb")])
+    files = [*_notebooks(root / "notebooks"), *_notebooks(root / "notebooks" / "solutions")]
     names = [str(path.relative_to(root)) for path in files] + [CARD, TABLE1]
     before = {name: shown(root / name) for name in names if (root / name).exists()}
     state = {"weights": sums, "before": before, "done": []}

@@ -156,10 +156,10 @@ def main():
             branch(args.branch, args.folder, recipe)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    if args.anneal:
-        anneal(state, args.anneal, output, args.photos, args.device, args.workers, **changes)
-        return
     where = {"device": args.device, "workers": args.workers}
+    if args.anneal:
+        anneal(state, args.anneal, output, args.photos, **where, **changes)
+        return
     try:
         go_on(args.folder, recipe, args.photos, args.start, args.steps, args.minutes, args.save_every, **where)
     except filelock.Timeout:
