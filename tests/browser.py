@@ -84,9 +84,10 @@ def serving(folder):
         for server in servers:
             server.terminate()
             server.wait(SECONDS / 1000)
-    bad = [line for line in (folder / "log").read_text().splitlines() if re.search(r"\[E |ERROR|CRITICAL|Traceback", line)]
-    bad = [line for line in bad if not re.search("received signal 15|restarted failed", line)]  # a test kills a kernel
-    assert not bad, "\n".join(bad)
+    log = (folder / "log").read_text().splitlines()
+    bad = [i for i, line in enumerate(log) if re.search(r"\[E |ERROR|CRITICAL|Traceback", line)]
+    bad = [i for i in bad if not re.search("received signal 15|restarted failed", log[i])]  # a test kills a kernel
+    assert not bad, "\n".join(log[bad[0] : bad[0] + 60])
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
 import sys
 import time
@@ -46,6 +47,10 @@ def tiny_notebook(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "tiny.ipynb"
     nbformat.write(notebook, path)
     return path
+
+
+def half_of_the_processors():
+    return os.environ.get("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // 2, 1)))
 
 
 class Server:
@@ -166,6 +171,8 @@ async def is_refused(opening, code):
 async def test_further_visitors_wait(server):
     answers = await asyncio.gather(*(server.get() for _ in range(5)))
     assert sorted(answer.code for answer, *_ in answers) == [200, 200, 503, 503, 503] and len(server.kernels()) == 2
+    threads = [kernel.environ().get("OMP_NUM_THREADS") for kernel in server.kernels()]  # the second shares with the first
+    assert sorted(threads, key=str) == sorted([os.environ.get("OMP_NUM_THREADS"), half_of_the_processors()], key=str)
     full = next(answer for answer, *_ in answers if answer.code == 503)
     assert int(full.headers["Retry-After"]) == 15 and b'http-equiv="refresh" content="15"' in full.body
     _, kernel, cookie = next(entry for entry in answers if entry[0].code == 200)

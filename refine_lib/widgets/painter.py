@@ -263,10 +263,12 @@ class MaskPainter(Panel):
         self._say(FALLS_WITH_DISTANCE)
 
     def _use(self):
-        use = self.controls.use
+        use, mask = self.controls.use, self.mask
+        if self._tuner.does(self.image, mask):
+            return
         use.description = "Handing over ..."
         try:
-            if not (mask := self.mask).any():
+            if not mask.any():
                 raise ValueError("the hole is empty; expected at least one stroke")
             self._tuner.fill(self.image, mask, holds_truth=bool(self.controls.picture.value))
         finally:

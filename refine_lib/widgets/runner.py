@@ -133,12 +133,20 @@ class Runner:
 
     def close(self) -> None:
         """Stops, and lets go of the pictures and the network when nothing is computed. Settings and losses stay."""
-        self.stop()
-        self._is_closed, self._on_change = True, lambda: None
+        self._leave()
         if self._thread.is_alive():
             self._do(self._forget)
         else:  # ipywidgets closes at the end of the process, too, when no thread begins any more
             self._forget()
+
+    def end(self) -> None:
+        """Stops, and waits until nothing is computed. Nothing more is shown."""
+        self._leave()
+        self.wait()
+
+    def _leave(self):
+        self.stop()
+        self._is_closed, self._on_change = True, lambda: None
 
     def window(self, settings: Settings) -> tuple[Window, Budget]:
         """The part of the picture that a run with these settings computes, and the memory for it."""
@@ -251,7 +259,7 @@ RUNNERS: weakref.WeakSet[Runner] = weakref.WeakSet()
 
 @atexit.register
 def _stop_all():
-    """Stops every run when the process ends. Otherwise torch would abort the process."""
+    """Stops every run when the process ends. Otherwise torch would abort the process, and a picture be sent by a part of it
+    that is gone."""
     for runner in list(RUNNERS):
-        runner.stop()
-        runner.wait()
+        runner.end()

@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import functools
 import hmac
+import os
 import re
 import secrets
 import struct
@@ -245,6 +246,17 @@ class Kernels(AsyncMappingKernelManager):
 
     def new_kernel_id(self, **kwargs):
         return STARTING.get()
+
+    async def start_kernel(self, **kwargs):
+        """Starts a kernel that shares the processors with those of the other visits.
+
+        Where processes have more threads together than there are processors, threads that wait for one another take many
+        times as long.
+        """
+        page, env = self.parent, kwargs.pop("env", None) or dict(os.environ)
+        if isinstance(page, Page) and len(page.visits) > 1 and "OMP_NUM_THREADS" not in env:
+            env["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // len(page.visits), 1))
+        return await super().start_kernel(env=env, **kwargs)
 
 
 class Page(Voila):

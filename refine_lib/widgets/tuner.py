@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, fields, replace
 from typing import cast
 
+import torch
 from IPython.core.getipython import get_ipython
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from refine_lib.photos.pixels import save_photo, to_image
 from refine_lib.widgets import draw
 from refine_lib.widgets.controls import Controls, Settings, quietly
 from refine_lib.widgets.display import Display
-from refine_lib.widgets.leads import FILE, Lead, other_networks
+from refine_lib.widgets.leads import FILE, Lead, name_of, other_networks
 from refine_lib.widgets.panel import Panel
 from refine_lib.widgets.runner import Runner
 from refine_lib.widgets.runs import N_PICTURES, Run
@@ -152,6 +153,14 @@ class Tuner(Panel):
             threading.Thread(target=self._beat, args=(run,), daemon=True).start()
             return run
 
+    def does(self, image: Tensor, mask: Tensor) -> bool:
+        """Whether a run on this picture and hole, with the present settings, goes on: another click asks for nothing new."""
+        runner, run = self._runner, self._runner.latest
+        if run is None or run.is_over or run.is_stopping:
+            return False
+        is_alike = run.settings == self.settings and run.led_by == name_of(self._display.lead)
+        return is_alike and runner.shows(image) and torch.equal(mask, runner.mask)
+
     def stop(self) -> None:
         """Asks the run to end with its present iteration; its picture so far is kept. Returns at once."""
         self._runner.stop()
@@ -236,7 +245,7 @@ class Tuner(Panel):
                 c.lead_path: lambda: setattr(self, "guide", c.lead_path.value.strip() or None),
                 c.lead_file: lambda: setattr(self, "guide", io.BytesIO(c.lead_file.value[0]["content"])),
                 c.show_error: lambda: self._display.table(),
-                c.run: self.run,
+                c.run: lambda: self.does(self._runner.image, self._runner.mask) or self.run(),
                 c.reset: lambda: setattr(self, "settings", self.settings.paper()),
                 c.save_settings: lambda: self._download("json", lambda run: run.to_json().encode()),
                 c.save_picture: lambda: self._download("png", lambda run: draw.to_png(run.pixels), with_picture=True),
