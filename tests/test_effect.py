@@ -15,15 +15,14 @@ from refine_lib.workshop.effect import (
     COLUMNS,
     as_model,
     fill_after_telea,
-    grid_strength,
     measure,
     pictures_of,
     row,
-    sharpness,
     strip,
     table,
 )
 from refine_lib.workshop.other_scenes import GENERATORS, KINDS, photos, random_scene
+from refine_lib.workshop.texture import grid_strength, sharpness
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +105,13 @@ def test_telea_fills_the_hole_and_does_not_look_into_it():
 def test_a_measured_network_is_a_row_of_the_table(measured, two):
     numbers = (measured.plain, measured.enlarged, measured.refined, measured.small, measured.telea)
     assert all(0 < number < 1 for number in numbers) and measured.n == 2
-    assert measured.below_plain == 1 - measured.refined / measured.plain
-    assert measured.better_than_both in (0, 0.5, 1)
+    value, low, high = measured.below_plain
+    assert value == pytest.approx(1 - measured.refined / measured.plain) and low <= value <= high
+    better = [measured.pairs["refined"][:, 0] < measured.pairs[way][:, 0] for way in ("plain", "enlarged")]
+    assert measured.better_than_both[0] == (better[0] & better[1]).double().mean()
+    assert measured.beside_telea[0] == pytest.approx(measured.small / measured.telea)
+    with pytest.raises(AttributeError):
+        _ = measured.nothing
     assert measured.grid_of_truth == grid_strength(*two)
     assert torch.equal(measured.kept["truth"], two[0]) and torch.equal(measured.mask, two[1])
 
@@ -115,6 +119,7 @@ def test_a_measured_network_is_a_row_of_the_table(measured, two):
     assert [cell.strip() for cell in header.strip("|").split("|")] == list(COLUMNS)
     assert one == other == row(measured) and one.startswith("| tiny | 2 busy | ")
     assert one.count("|") == header.count("|") == rule.count("|") and not empty
+    assert row(measured, intervals=True).count("[") == 4 and one.count("[") == 0
     assert of_truth == f"grid of the truth: {measured.grid_of_truth:.2f} in 2 busy"
 
 

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from tqdm.auto import tqdm
 
 from refine_lib.checks import check_smallest_scale
-from refine_lib.metrics import fraction, l1
+from refine_lib.metrics import fraction, gain, interval, l1
 from refine_lib.networks import load_network
 from refine_lib.networks.split import split_network
 from refine_lib.photos.pixels import to_image, to_pixels
@@ -26,10 +26,11 @@ from refine_lib.refine import check_settings, multiscale_inpaint
 from refine_lib.scenes import random_scenes
 from refine_lib.scenes.strokes import STROKES, stroke_masks
 from refine_lib.workshop.other_scenes import GENERATORS, photos
+from refine_lib.workshop.texture import grid_strength, sharpness
 
 SETTINGS = {"smallest_scale": 64, "lr": 0.005, "n_iters": 15, "erosion": 15}
 DRAWN = (*GENERATORS, "planes", "patterns", "leaves")
-CELL = 8  # pixels of a picture to one place of z: the period of the grid that a network may leave
+WAYS = ("enlarged", "plain", "refined")
 TELEA_RADIUS = 3  # in pixels
 COLUMNS = (
     "network",
@@ -52,46 +53,59 @@ class Effect:
 
     Attributes:
         network, pictures: their names.
-        n: number of pictures.
-        plain, enlarged, refined: errors of the three ways to fill.
-        better_than_both: the share of pictures whose refined error is below the plain and the enlarged one.
+        pairs: for ``WAYS``, and for ``small`` and ``telea``, which are errors at the smallest level, of the network and of
+            Telea's classical fill: the pairs (N, 2) of ``l1``.
         sharp: see ``sharpness``, of the refined pictures.
         grid, grid_of_truth: see ``grid_strength``, of the refined pictures and of the truth. The truth has no grid: its number
             shows how far chance takes it.
-        small, telea: errors at the smallest level, of the network and of Telea's classical fill.
         kept: the first pictures, from a title to (K, 3, H, W).
         mask: their holes, (K, 1, H, W).
     """
 
     network: str
     pictures: str
-    n: int
-    plain: float
-    enlarged: float
-    refined: float
-    better_than_both: float
+    pairs: dict[str, torch.Tensor] = field(repr=False)
     sharp: float
     grid: float
     grid_of_truth: float
-    small: float
-    telea: float
     kept: dict = field(repr=False)
     mask: torch.Tensor = field(repr=False)
 
+    def __getattr__(self, way):
+        """The error of a way by its name."""
+        if way.startswith("_") or way not in self.pairs:
+            raise AttributeError(way)
+        return fraction(self.pairs[way]).item()
+
+    @property
+    def n(self):
+        """The number of pictures."""
+        return len(self.pairs["refined"])
+
     @property
     def below_plain(self):
-        """The share by which the refined error is below the plain one."""
-        return 1 - self.refined / self.plain
+        """The share by which the refined error is below the plain one, with its paired interval."""
+        return gain(self.pairs["refined"], self.pairs["plain"])
 
     @property
     def below_enlarged(self):
-        """The share by which the refined error is below the enlarged one."""
-        return 1 - self.refined / self.enlarged
+        """The share by which the refined error is below the enlarged one, with its paired interval."""
+        return gain(self.pairs["refined"], self.pairs["enlarged"])
+
+    @property
+    def better_than_both(self):
+        """The share of pictures whose refined error is below the plain and the enlarged one, with its interval."""
+        return interval(tuple(self.pairs[way] for way in ("refined", "plain", "enlarged")), _share_below_both)
 
     @property
     def beside_telea(self):
-        """The network's error at the smallest level over that of Telea's fill."""
-        return self.small / self.telea
+        """The network's error at the smallest level over that of Telea's fill, with its paired interval."""
+        return interval((self.pairs["small"], self.pairs["telea"]), lambda a, b: fraction(a) / fraction(b))
+
+
+def _share_below_both(refined, plain, enlarged):
+    errors = [pairs[..., 0] for pairs in (refined, plain, enlarged)]
+    return ((errors[0] < errors[1]) & (errors[0] < errors[2])).double().mean(-1)
 
 
 def as_model(network):
@@ -123,33 +137,27 @@ def measure(model, pictures, masks, network="network", title="pictures", batch=4
     if not 0 < len(pictures) == len(masks):
         raise ValueError(f"there are {len(pictures)} pictures and {len(masks)} masks; expected as many of both, at least one")
     pictures, masks, device = pictures.cpu(), masks.cpu(), next(model.parameters()).device
-    filled = {"enlarged": [], "plain": [], "refined": []}
-    small, telea = [], []
+    filled, pairs = {way: [] for way in WAYS}, {"small": [], "telea": []}
     with tqdm(total=len(pictures), desc=f"{network}, {title}", leave=False) as bar:
         for truth, mask in zip(pictures.split(batch), masks.split(batch), strict=True):
             result = multiscale_inpaint(truth.to(device), mask.to(device), model, progress=False, **{**SETTINGS, **settings})
-            for way, picture in zip(filled, (result.enlarged, result.plain, result.image), strict=True):
+            for way, picture in zip(WAYS, (result.enlarged, result.plain, result.image), strict=True):
                 filled[way].append(picture.cpu())
             level = result.levels[0]
-            small.append(l1(level.inpainted, level.image, level.mask))
-            telea.append(l1(fill_after_telea(level.image, level.mask), level.image, level.mask))
+            pairs["small"].append(l1(level.inpainted, level.image, level.mask))
+            pairs["telea"].append(l1(fill_after_telea(level.image, level.mask), level.image, level.mask))
             bar.update(len(truth))
 
     filled = {way: torch.cat(batches) for way, batches in filled.items()}
-    pairs = {way: l1(picture, pictures, masks) for way, picture in filled.items()}
-    plain, enlarged, refined = (pairs[way][:, 0] for way in ("plain", "enlarged", "refined"))
+    pairs = {way: torch.cat(batches) for way, batches in pairs.items()}
     kept = {"input": pictures, **filled, "truth": pictures}
     return Effect(
         network=network,
         pictures=title,
-        n=len(pictures),
-        **{way: fraction(of_way).item() for way, of_way in pairs.items()},
-        better_than_both=((refined < plain) & (refined < enlarged)).double().mean().item(),
+        pairs=pairs | {way: l1(picture, pictures, masks) for way, picture in filled.items()},
         sharp=sharpness(filled["refined"], pictures, masks),
         grid=grid_strength(filled["refined"], masks),
         grid_of_truth=grid_strength(pictures, masks),
-        small=fraction(torch.cat(small)).item(),
-        telea=fraction(torch.cat(telea)).item(),
         kept={name: picture[:keep] for name, picture in kept.items()},
         mask=masks[:keep],
     )
@@ -169,53 +177,30 @@ def fill_after_telea(image, mask):
     return torch.cat(pictures).to(image)
 
 
-def sharpness(filled, truth, masks):
-    """Squared differences of horizontal neighbors in the hole, over the truth's: 1 is as sharp, 0 is flat.
-
-    Shape: filled and truth (B, 3, H, W), masks (B, 1, H, W), 1 = hole -> a float, of all pictures together.
-    """
-    both = _both_in_hole(masks)
-    energy, of_truth = ((picture.double().diff(dim=-1) ** 2 * both).sum() for picture in (filled, truth))
-    return (energy / of_truth).item()
-
-
-def grid_strength(pictures, masks):
-    """How much neighbors differ more at one of eight columns than at the others: 1 is no grid of 8 px.
-
-    It is the mean absolute difference of horizontal neighbors in the hole, taken for each column of the left one, modulo 8:
-    the largest of the eight over their mean.
-
-    Shape: pictures (B, 3, H, W), masks (B, 1, H, W), 1 = hole -> a float, of all pictures together.
-    """
-    both = _both_in_hole(masks)
-    column = torch.arange(both.shape[-1]) % CELL
-    difference = (pictures.double().diff(dim=-1).abs() * both).mean(dim=1, keepdim=True)
-    total, count = (torch.zeros(CELL).double().index_add(0, column, x.double().sum(dim=(0, 1, 2))) for x in (difference, both))
-    means = (total / count)[count > 0]
-    return (means.max() / means.mean()).item()
-
-
-def _both_in_hole(masks):
-    """Where a pixel and its right neighbor lie in the hole: (B, 1, H, W) -> (B, 1, H, W - 1)."""
-    return masks.unfold(-1, 2, 1).amin(-1)
-
-
-def row(effect):
-    """An ``Effect`` as a row of ``table``."""
+def row(effect, intervals=False):
+    """An ``Effect`` as a row of ``table``, on request with the intervals that it has."""
+    compared = [effect.below_plain, effect.below_enlarged, effect.better_than_both, effect.beside_telea]
+    digits = [".0%", ".0%", ".0%", ".2f"]
+    *shares, telea = [
+        f"{value:{form}}" + (f" [{low:{form}}, {high:{form}}]" if intervals else "")
+        for (value, low, high), form in zip(compared, digits, strict=True)
+    ]
     cells = [
         effect.network,
         f"{effect.n} {effect.pictures}",
         *(f"{error:.3f}" for error in (effect.plain, effect.enlarged, effect.refined)),
-        *(f"{share:.0%}" for share in (effect.below_plain, effect.below_enlarged, effect.better_than_both)),
-        *(f"{number:.2f}" for number in (effect.sharp, effect.grid, effect.beside_telea)),
+        *shares,
+        *(f"{number:.2f}" for number in (effect.sharp, effect.grid)),
+        telea,
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def table(effects):
+def table(effects, intervals=False):
     """Several ``Effect`` as a table in Markdown, and below it the grid of the truth, which is that of chance."""
     of_truth = {f"{effect.n} {effect.pictures}": f"{effect.grid_of_truth:.2f}" for effect in effects}
-    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * 2 + "|---:" * (len(COLUMNS) - 2) + "|", *map(row, effects)]
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * 2 + "|---:" * (len(COLUMNS) - 2) + "|"]
+    lines += [row(effect, intervals) for effect in effects]
     return "\n".join([*lines, "", "grid of the truth: " + ", ".join(f"{grid} in {of}" for of, grid in of_truth.items())])
 
 
@@ -281,6 +266,7 @@ def main():
     parser.add_argument("--n-iters", type=int, default=SETTINGS["n_iters"], help="at each level (default: %(default)s)")
     parser.add_argument("--erosion", type=int, default=SETTINGS["erosion"], help="in pixels (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=4, help="pictures at once (default: %(default)s)")
+    parser.add_argument("--intervals", action="store_true", help="of 95%% of bootstrap samples, in brackets")
     parser.add_argument("--figure", type=Path, help="a file for the first six pictures; with several rows, one file for each")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
     args = parser.parse_args()
@@ -315,7 +301,7 @@ def main():
                 figure.savefig(path, dpi=180)
                 plt.close(figure)
                 figures.append(path)
-    print(table(effects))
+    print(table(effects, args.intervals))
     print(made_with(model, size=args.size, masks=args.masks, seed=args.seed, **settings))
     for path in figures:
         print(f"wrote {path}")

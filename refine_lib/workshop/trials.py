@@ -55,7 +55,7 @@ def row(name, told, effect):
     grid = f"{effect.grid:.2f} ({effect.grid_of_truth:.2f})"
     pictures = f"{int(told['pictures']):,}" if "pictures" in told else ""
     figures = [f"{x:.3f}" for x in (effect.plain, effect.enlarged, effect.refined)]
-    cells = [name, pictures, told.get("minutes", ""), f"{effect.beside_telea:.2f}", *figures, f"{effect.sharp:.2f}", grid]
+    cells = [name, pictures, told.get("minutes", ""), f"{effect.beside_telea[0]:.2f}", *figures, f"{effect.sharp:.2f}", grid]
     return f"| {' | '.join(cells)} |"
 
 
