@@ -57,7 +57,10 @@ class Recipe:
         return asdict(self)
 
 
+PATTERNS = Recipe("patterns", ngf=24, close=0.25, adversarial=0.005, matching=0.2, noise=0.1)
+
 RECIPES = {
-    "mini-lama": Recipe("patterns", ngf=24, close=0.25, adversarial=0.005, matching=0.2, noise=0.1),
+    "mini-lama": PATTERNS,
+    "mini-conv": PATTERNS.changed(ngf=18, ratio=0.0),  # about as many weights, without Fourier layers
     "mini-photo": Recipe("leaves", ngf=24, adversarial=0.005, matching=0.2, noise=0.1),
 }
