@@ -979,3 +979,14 @@ class TestWorkbench:
 
     def test_it_keeps_a_still_picture(self, bench):
         assert "image/jpeg" in bench._repr_mimebundle_() and "Workbench(MaskPainter(" in repr(bench)
+
+
+def test_an_estimate_is_in_whole_seconds():
+    assert [draw.about(seconds) for seconds in (0.0, 0.4, 1.7, 9.6, 12.3, 200)] == [
+        "1 s",
+        "1 s",
+        "2 s",
+        "10 s",
+        "12 s",
+        "3 min 20 s",
+    ]

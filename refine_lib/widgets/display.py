@@ -154,7 +154,7 @@ class Display:
         seconds, (window, budget) = self.runner.seconds_for(settings, self.lead), self.runner.window(settings)
         text = "measuring the pace"
         if seconds is not None:
-            text = f"a run takes about {draw.duration(seconds)} ({self.runner.device})"
+            text = f"a run takes about {draw.about(seconds)} ({self.runner.device})"
         if window.size != self.size:
             text += f", on {window.size[1]} x {window.size[0]} px around the hole"
         if seconds is not None and seconds > LONG:
@@ -213,7 +213,7 @@ def _status(run, runner):
     if run.is_stopping:
         return f"run {run.number} stops after this iteration"
     height, width = run.sizes[run.level]
-    left = "" if run.seconds_left is None else f", about {draw.duration(run.seconds_left)} left"
+    left = "" if run.seconds_left is None else f", about {draw.about(run.seconds_left)} left"
     return f"run {run.number}: level {run.level + 1} of {len(run.sizes)}, {height} x {width} px{left}"
 
 

@@ -193,6 +193,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def about(seconds: float) -> str:
+    """Returns an estimate in whole seconds, since it knows no less: ``1 s``, ``12 s``, ``3 min 20 s``."""
+    return duration(max(round(seconds), 1)).replace(".0 s", " s")
+
+
 def png_of(picture: Image.Image, **options) -> bytes:
     """Returns a picture as the bytes of a PNG; the options are Pillow's."""
     file = io.BytesIO()
