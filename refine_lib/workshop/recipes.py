@@ -3,14 +3,14 @@
 from dataclasses import asdict, dataclass, fields, replace
 
 N_MASKS = 128  # holes that are drawn together
-WORLDS = ("patterns", "leaves", "photos")
+WORLDS = ("patterns", "scenes", "leaves", "photos")
 
 
 @dataclass(frozen=True)
 class Recipe:
     """One training. ``dataclasses.replace`` or ``changed`` makes a trial of it that differs in one thing."""
 
-    world: str  # what the sheets show: "patterns", "leaves", or "photos" from a folder of the user's
+    world: str  # what the sheets show: "patterns", "scenes" (half of them the lessons'), "leaves", or "photos" of the user's
     ngf: int = 16  # channels of the generator's first layer
     n_blocks: int = 6
     ratio: float = 0.75  # share of global channels
@@ -57,10 +57,10 @@ class Recipe:
         return asdict(self)
 
 
-PATTERNS = Recipe("patterns", ngf=24, close=0.25, adversarial=0.005, matching=0.2, noise=0.1)
+SCENES = Recipe("scenes", ngf=24, close=0.25, adversarial=0.005, matching=0.2, noise=0.1)
 
 RECIPES = {
-    "mini-lama": PATTERNS,
-    "mini-conv": PATTERNS.changed(ngf=18, ratio=0.0),  # about as many weights, without Fourier layers
+    "mini-lama": SCENES,
+    "mini-conv": SCENES.changed(ngf=18, ratio=0.0),  # about as many weights, without Fourier layers
     "mini-photo": Recipe("leaves", ngf=24, adversarial=0.005, matching=0.2, noise=0.1),
 }

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 
+from refine_lib.scenes import random_scenes
 from refine_lib.scenes.strokes import stroke_masks
 from refine_lib.workshop.leaves import random_leaves
 from refine_lib.workshop.patterns import random_patterns
@@ -23,7 +24,8 @@ from refine_lib.workshop.recipes import N_MASKS
 SIDE = 256  # of a sheet, in pixels
 PER_CHUNK = 4  # sheets that are drawn together
 N_CHUNKS = 24  # that are there at a time
-USES = {"patterns": 32, "leaves": 48, "photos": 8}  # pictures that a sheet gives before the next takes its place
+DRAWN_ANYWHERE = ("patterns", "scenes")  # of no up and down, in colors that may be exchanged; a GPU draws them, too
+USES = {"patterns": 32, "scenes": 32, "leaves": 48, "photos": 8}  # pictures that a sheet gives before the next takes its place
 SHRINK = (4, 2, 1)  # how many of a sheet's pixels make one of a picture
 FIRST_SEED = 1_000_000_000  # seeds of this and above are the training's own: held-out pictures use smaller ones
 HOLES = {"thick": 0.65, "medium": 0.12, "thin": 0.08, "box": 0.15}  # how often holes of each kind occur
@@ -52,7 +54,7 @@ class Sheets:
 
         @functools.lru_cache(maxsize=N_CHUNKS)
         def chunk(number):
-            where = {"device": self.device} if world == "patterns" else {}
+            where = {"device": self.device} if world in DRAWN_ANYWHERE else {}
             drawn = ahead(self.first_seed + number) if ahead else self.draw(SIDE, PER_CHUNK, self.first_seed + number, **where)
             drawn = drawn.to(self.device)
             shrunk = (F.avg_pool2d(drawn, k) if k > 1 else drawn for k in SHRINK)  # once for all windows
@@ -99,7 +101,7 @@ class Sheets:
         window = chunk[scale][number, :, top : top + size, left : left + size]
         if random.random() < 0.5:
             window = window.flip(2)
-        if self.world == "patterns":  # no side is up, and no color is more likely than another
+        if self.world in DRAWN_ANYWHERE:  # no side is up, and no color is more likely than another
             turned, colors = window.rot90(random.integers(4), (1, 2)), torch.from_numpy(random.permutation(3))
             window = turned[colors.to(self.device)]
             window = 255 - window if random.random() < 0.5 else window
@@ -152,7 +154,14 @@ def _drawn_elsewhere(world, photos, seed):
 
 @functools.lru_cache(maxsize=1)
 def _drawing(world, photos):
-    return {"patterns": random_patterns, "leaves": random_leaves}.get(world) or PhotoSheets(photos).draw
+    worlds = {"patterns": random_patterns, "scenes": patterns_and_planes, "leaves": random_leaves}
+    return worlds.get(world) or PhotoSheets(photos).draw
+
+
+def patterns_and_planes(size, batch=1, seed=0, device="cpu"):
+    """Pictures (B, 3, size, size) in [0, 1]: one half of the wider world, the other of that of the lessons."""
+    n = batch // 2
+    return torch.cat([random_scenes(size, n, seed, device), random_patterns(size, batch - n, seed, device)])
 
 
 class PhotoSheets:

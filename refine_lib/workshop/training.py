@@ -20,9 +20,10 @@ from refine_lib.workshop.effect import as_model, fill_after_telea, measure
 from refine_lib.workshop.fast_training import forward_elsewhere, forward_for_training
 from refine_lib.workshop.losses import Discriminator, feature_distance, penalty_at, told_by
 from refine_lib.workshop.muon import Muon, best_precision
-from refine_lib.workshop.sheets import SIDE, Sheets
+from refine_lib.workshop.sheets import DRAWN_ANYWHERE, SIDE, Sheets
 from refine_lib.workshop.train_first import hole_and_known_l1
 from refine_lib.workshop.trials import header, unseen
+from refine_lib.workshop.widen import widen
 
 COUNTERS = ("step", "pictures", "seconds", "first_step", "discriminators_first_step")
 WARM_UP = 100  # steps in which the rate rises
@@ -37,7 +38,7 @@ class Training:
     Args:
         recipe: of ``recipes``.
         photos: a folder of pictures for the world ``"photos"``.
-        start: a ``.safetensors`` whose weights it starts from, in place of random ones.
+        start: a ``.safetensors`` whose weights it starts from, in place of random ones. A narrower network is widened.
         device: where the networks are. On a GPU a step takes about as long for 128 pictures as for 16: a recipe with
             ``batch=128`` sees eight times as many.
         workers: processes that draw sheets beside this one, as in ``Sheets``.
@@ -48,7 +49,7 @@ class Training:
         torch.manual_seed(recipe.seed)
         network = LamaGenerator(recipe.ngf, recipe.n_blocks, recipe.ratio)
         if start is not None:
-            network.load_state_dict(load_generator(start).state_dict())
+            network.load_state_dict(widen(load_generator(start), recipe.ngf).state_dict())
         self.network = network.to(self.device, memory_format=torch.channels_last).train().requires_grad_(True)
         self.average = MovingAverage(self.network, horizon=recipe.horizon)
         self.optimizers = optimizers_of(self.network, recipe.lr)
@@ -164,8 +165,8 @@ class Training:
         return unseen
 
     def watch_at_4x(self, folder, n=8):
-        """Refines unseen pictures of four times the size: of another generator for patterns, of its own for leaves."""
-        if self.recipe.world == "patterns":
+        """Refines unseen pictures of four times the size: of its own world for leaves, else of another generator."""
+        if self.recipe.world in DRAWN_ANYWHERE:
             pictures, masks = unseen(n, 256, seed=5)
         else:
             pictures = self.sheets.unseen(2 * n, seed=5)
