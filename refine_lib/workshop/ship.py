@@ -27,6 +27,12 @@ from refine_lib.workshop import documents
 MOST_BYTES = 8_000_000  # of a network that comes with the package
 CARD, TABLE1 = "refine_lib/networks/MINI_LAMA.md", "figures/table1.md"
 PROSE = ("README.md", "notebooks/slides.md", "refine_lib/evaluate/TABLE1.md", "refine_lib/photos/PHOTOS.md", CARD)
+# What a quiet machine has to measure, beside code that is not in this repository.
+MEASURED_APART = {
+    "refine_lib/fast/SPEED.md": "times and memory beside the authors' code, and the figures there; the commands stand in it",
+    "notebooks/TIMES.md": "how long each lesson takes: make times",
+    "refine_lib/workshop/NEXT.md": "what is said of the next networks",
+}
 # A number with a point, or a percentage. Counts and settings are whole numbers, which a new network leaves as they are.
 NUMBER = re.compile(r"(?<![\w.])\d+\.\d+(?![\d.]*\w)|(?<![\w.])\d+(?=\s?%)")
 
@@ -126,6 +132,7 @@ def to_reread(root, before):
         found = stale(written(root / name), old, new)
         lines += ["", f"## {name}", "", f"What it prints is {'as it was' if before.get(name) == now.get(name) else 'new'}."]
         lines += ["", *(f"- **{', '.join(numbers)}**: {sentence}" for numbers, sentence in found)] if found else []
+    lines += ["", "## Not made again", "", *(f"- `{name}`: {what}" for name, what in MEASURED_APART.items())]
     return "\n".join(lines) + "\n"
 
 
