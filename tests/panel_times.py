@@ -113,6 +113,7 @@ def main():
             page.wait_for_function(SAYS, arg="finished")
             print(f"{side} px: {left} left was said first; {page.locator('.refine-status').inner_text()}", flush=True)
             page.context.close()
+            time.sleep(4)
         browser.close()
 
 

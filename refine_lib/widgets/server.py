@@ -248,14 +248,15 @@ class Kernels(AsyncMappingKernelManager):
         return STARTING.get()
 
     async def start_kernel(self, **kwargs):
-        """Starts a kernel that shares the processors with those of the other visits.
+        """Starts a kernel that shares the processors with those that somebody watches.
 
         Where processes have more threads together than there are processors, threads that wait for one another take many
         times as long.
         """
         page, env = self.parent, kwargs.pop("env", None) or dict(os.environ)
-        if isinstance(page, Page) and len(page.visits) > 1 and "OMP_NUM_THREADS" not in env:
-            env["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // len(page.visits), 1))
+        watched = sum(visit.watchers > 0 for visit in page.visits.values()) if isinstance(page, Page) else 1
+        if watched > 1 and "OMP_NUM_THREADS" not in env:
+            env["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // watched, 1))
         return await super().start_kernel(env=env, **kwargs)
 
 
