@@ -224,9 +224,12 @@ class TestTuner:
             tuner.controls.run.click()
         tuner.controls.n_iters.value = 10**5
         tuner.controls.run.click()  # that asks for another one
+        tuner.controls.lead.value = tuner.controls.lead.options[1][1]
+        tuner.controls.run.click()  # and so does this, which is led by another network
         tuner.stop()
-        tuner.controls.run.click()  # and so does this, since that one is to end
-        assert [run.settings.n_iters for run in tuner.runs] == [10**6, 10**5, 10**5]
+        tuner.controls.run.click()  # and this, since that one is to end
+        assert [run.settings.n_iters for run in tuner.runs] == [10**6, 10**5, 10**5, 10**5]
+        assert [bool(run.led_by) for run in tuner.runs] == [False, False, True, True]
         tuner.stop()
         assert tuner.wait(60)
 

@@ -78,7 +78,7 @@ class Runner:
         self.pace: Pace | None = after.pace if after is not None and after.model is model else None
         self.plain_error: float | None = None
         self.message, self.details = "", ""
-        self._is_closed, self._plain = False, None
+        self._is_closed, self._plain, self._lead = False, None, None
         self._windows: dict[Any, tuple[Window, Budget]] = {}
         RUNNERS.add(self)
         self._thread = threading.Thread() if after is None else after._thread
@@ -106,13 +106,21 @@ class Runner:
         alike = (image.shape, image.dtype, image.device) == (self.image.shape, self.image.dtype, self.image.device)
         return alike and torch.equal(image, self.image)
 
+    def does(self, settings: Settings, lead: Lead = None) -> bool:
+        """Whether a run like that goes on, and was not asked to stop."""
+        run = self.latest
+        if run is None or run.is_over or run.is_stopping:
+            return False
+        is_led_alike = self._lead is lead or isinstance(lead, str) and self._lead == lead
+        return is_led_alike and run.settings == settings
+
     def start(self, settings: Settings, lead: Lead = None) -> Run:
         """Starts a run and returns it at once. What goes wrong is told by the run: ``state``, ``message``, ``details``."""
         self.stop()
         window, _ = self.window(settings)
         sizes, share = sizes_for(lead, window, settings.smallest_scale), float(self.hole.mean())
         run = Run(len(self.runs) + 1, settings, sizes, self.device, self.photo.shape[:2], share, name_of(lead))
-        run._filled = self._unfilled(window)
+        run._filled, self._lead = self._unfilled(window), lead
         self.runs.append(run)
         for earlier in self.runs[:-N_PICTURES]:
             earlier.forget()

@@ -23,7 +23,7 @@ from refine_lib.photos.pixels import save_photo, to_image
 from refine_lib.widgets import draw
 from refine_lib.widgets.controls import Controls, Settings, quietly
 from refine_lib.widgets.display import Display
-from refine_lib.widgets.leads import FILE, Lead, name_of, other_networks
+from refine_lib.widgets.leads import FILE, Lead, other_networks
 from refine_lib.widgets.panel import Panel
 from refine_lib.widgets.runner import Runner
 from refine_lib.widgets.runs import N_PICTURES, Run
@@ -155,11 +155,8 @@ class Tuner(Panel):
 
     def does(self, image: Tensor, mask: Tensor) -> bool:
         """Whether a run on this picture and hole, with the present settings, goes on: another click asks for nothing new."""
-        runner, run = self._runner, self._runner.latest
-        if run is None or run.is_over or run.is_stopping:
-            return False
-        is_alike = run.settings == self.settings and run.led_by == name_of(self._display.lead)
-        return is_alike and runner.shows(image) and torch.equal(mask, runner.mask)
+        runner = self._runner
+        return runner.does(self.settings, self._display.lead) and runner.shows(image) and torch.equal(mask, runner.mask)
 
     def stop(self) -> None:
         """Asks the run to end with its present iteration; its picture so far is kept. Returns at once."""

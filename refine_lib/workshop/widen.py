@@ -33,11 +33,7 @@ def widen(network, ngf, seed=0):
     joined = min(transposed, key=lambda name: int(name.split(".")[1]))  # the layer that sees local and global channels as one
     n_local = [len(state["model.4.bn_l.weight"]) for state in (old, new)]
     for name, value in new.items():
-        value, was = value.clone(), old[name].cpu()
-        if value.ndim == 0:
-            new[name] = was
-            continue
-        axis_in = 0 if name in transposed else 1
+        was, axis_in = old[name].cpu(), 0 if name in transposed else 1
         for axis in range(min(value.ndim, 2)):
             parts = n_local if name == joined and axis == axis_in else None
             source = _sources(value.shape[axis], was.shape[axis], parts)
