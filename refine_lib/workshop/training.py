@@ -172,7 +172,7 @@ class Training:
             pictures = self.sheets.unseen(2 * n, seed=5)
             masks = stroke_masks(256, len(pictures), 5, "thick")
         effect = measure(as_model(self.average.network.eval()), pictures, masks)
-        figures = effect.plain, effect.enlarged, effect.refined, effect.sharp, effect.grid, effect.beside_telea[0]
+        figures = effect.plain, effect.enlarged, effect.refined, effect.sharp, effect.grid, effect.small / effect.telea
         self.effects.append((self.step, self.pictures, *(round(x, 3) for x in figures)))
         write_rows(folder / "effect.csv", EFFECT, self.effects)
 

@@ -52,10 +52,10 @@ def names_of(paths):
 
 def row(name, told, effect):
     """A trial's line of the table; ``told`` is its file's header."""
-    grid = f"{effect.grid:.2f} ({effect.grid_of_truth:.2f})"
+    grid, beside_telea = f"{effect.grid:.2f} ({effect.grid_of_truth:.2f})", f"{effect.small / effect.telea:.2f}"
     pictures = f"{int(told['pictures']):,}" if "pictures" in told else ""
     figures = [f"{x:.3f}" for x in (effect.plain, effect.enlarged, effect.refined)]
-    cells = [name, pictures, told.get("minutes", ""), f"{effect.beside_telea[0]:.2f}", *figures, f"{effect.sharp:.2f}", grid]
+    cells = [name, pictures, told.get("minutes", ""), beside_telea, *figures, f"{effect.sharp:.2f}", grid]
     return f"| {' | '.join(cells)} |"
 
 
