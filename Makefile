@@ -128,7 +128,7 @@ training-status: .venv/ready  ## pictures seen, speed, figures over time, and wh
 	$(BIN)/python -m refine_lib.workshop.service status
 
 ship: .venv/ready  ## new weights, and all that shows them: make ship WEIGHTS="mini-lama=annealed.safetensors" (an hour or two)
-	$(BIN)/python -m refine_lib.workshop.ship $(WEIGHTS)
+	$(BIN)/python -m refine_lib.workshop.ship $(WEIGHTS) --jobs 2
 
 clean:  ## remove the virtual environment
 	rm -rf .venv *.egg-info

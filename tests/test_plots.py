@@ -144,10 +144,12 @@ def test_loss_and_error_are_drawn_from_zero_on():
 
 
 def test_the_curves_of_trainings_are_drawn(tmp_path):
-    (tmp_path / "net.csv").write_text("steps,pictures,seconds,hole_l1,hole_l1_unseen\n1,2000,3,0.2,0.15\n2,4000,6,0.1,0.09\n")
+    columns = 'step,pictures,minutes,hole L1,"hole L1, unseen",Telea\'s'
+    (tmp_path / "net.csv").write_text(f"{columns}\n1,2000,3,0.2,0.15,0.12\n2,4000,6,0.1,0.09,0.12\n")
     ax = plot_training({"a network": tmp_path / "net.csv"})
-    assert ax.lines[0].get_xdata().tolist() == [2, 4] and ax.lines[0].get_ydata().tolist() == [0.15, 0.09]
-    assert ax.get_legend().get_texts()[0].get_text() == "a network"
+    assert list(ax.lines[0].get_xdata()) == [2, 4] and list(ax.lines[0].get_ydata()) == [0.15, 0.09]
+    assert list(ax.lines[1].get_ydata()) == [0.12, 0.12]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a network", "Telea's fill"]
 
 
 def test_channels_of_a_featuremap_are_drawn(tiny):

@@ -16,13 +16,11 @@ from refine_lib.evaluate.methods import biharmonic
 from refine_lib.metrics import MEASURES, gain, interval, lead
 from refine_lib.networks import load_network
 from refine_lib.photos.pixels import BUILT_IN, load_photo
-from refine_lib.plots import compare_rows, made_with, zoom_on_hole
+from refine_lib.plots import compare_rows, made_with
 from refine_lib.refine import multiscale_inpaint
 from refine_lib.scenes import Scenes
 from refine_lib.scenes.strokes import STROKES, stroke_masks
 
-# Where a photo shows something that the drawn scenes resemble: (photo, top, left, height, width) of a box, the hole.
-PLACES = {"sky": ("rocket", 20, 210, 100, 200), "table": ("coffee", 20, 460, 110, 110), "wall": ("astronaut", 15, 292, 110, 55)}
 WAYS = ("biharmonic", "enlarged", "plain", "refined")
 SMALL_WAYS = ("biharmonic, small", "network, small")
 
@@ -179,28 +177,17 @@ def photos(n_masks, kind, seed, device):
         yield photo, stroke_masks(tuple(photo.shape[-2:]), 1, seed + i, kind, device)
 
 
-def places(device):
-    """Yields photos with a hole in a sky, a table and a wall."""
-    for name, top, left, height, width in tqdm(PLACES.values(), desc="places in photos"):
-        photo = load_photo(name, device)
-        mask = torch.zeros_like(photo[:, :1])
-        mask[..., top : top + height, left : left + width] = 1
-        yield photo, mask
+def figure_of(batches, model, **settings):
+    """Draws batches of (truth, mask, Result), all of one size, in the order of the paper's Figure 3.
 
-
-def figure_of(batches, model, side=None, **settings):
-    """Draws batches of (truth, mask, Result) in the order of the paper's Figure 3.
-
-    Args:
-        side: of the squares around the holes to be cut out, in pixels; None takes whole pictures.
+    Returns:
+        The figure.
     """
-    rows = []
-    for truth, mask, result in batches:
-        top, left, tall, wide = zoom_on_hole(mask, side=side) if side else (0, 0, *mask.shape[-2:])
-        filled = (truth, result.enlarged, result.plain, result.image, truth, mask)
-        rows.append([picture[..., top : top + tall, left : left + wide] for picture in filled])
+    rows = [(truth, result.enlarged, result.plain, result.image, truth, mask) for truth, mask, result in batches]
     *pictures, mask = (torch.cat(column) for column in zip(*rows, strict=True))
-    titles = ("input", "enlarged small", "plain", "refined", "truth")
+    truth, _, result = batches[0]
+    small, large = (f"filled at {image.shape[-1]} px" for image in (result.levels[0].image, truth))
+    titles = ("input", f"{small}, enlarged", f"{large} (plain)", "refined", "truth")
     return compare_rows(dict(zip(titles, pictures, strict=True)), mask, caption=made_with(model, **settings))
 
 
@@ -218,7 +205,7 @@ def main():
     parser.add_argument("--lr", type=float, default=0.005, help="of z (default: %(default)s, best for the embedded networks)")
     parser.add_argument("--n-iters", type=int, default=15, help="updates of z at each level (default: %(default)s)")
     parser.add_argument("--optimizers", action="store_true", help="compare optimizers of z, each with its updates and rate")
-    parser.add_argument("--figures", type=Path, help="a folder to write effect.png (the first four scenes) and photos.png into")
+    parser.add_argument("--figures", type=Path, help="a folder to write effect.png into, the first four scenes")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
     args = parser.parse_args()
     if args.scenes < 0 or args.photos < 0 or args.scenes + args.photos == 0:
@@ -235,12 +222,12 @@ def main():
     settings = dict(smallest_scale=args.size, erosion=args.erosion, lr=args.lr, n_iters=args.n_iters)
     settings |= {"loss": args.loss} if args.loss != "paper" else {}  # a table says what is not as usual
 
-    def report(title, pictures, figure=None, keep=1, side=None):
-        measured = measure(title, pictures, model, keep, **settings)
+    def report(title, pictures, figure=None):
+        measured = measure(title, pictures, model, keep=1, **settings)
         print(f"\n{measured}\n", flush=True)
         if args.figures and figure:
             path = args.figures / f"{figure}.png"
-            figure_of(measured.kept, model, side, network=args.network, seed=args.seed, **settings).savefig(path, dpi=140)
+            figure_of(measured.kept, model, network=args.network, seed=args.seed, **settings).savefig(path, dpi=140)
             print(f"wrote {path}", flush=True)
 
     for kind in args.masks:
@@ -254,8 +241,6 @@ def main():
             report(f"drawn scenes of {size} px, {kind} holes", drawn, "effect" if kind == args.masks[-1] else None)
         if args.photos:
             report(f"holes in {len(BUILT_IN)} photos, {kind}", photos(args.photos, kind, args.seed, device))
-    if args.photos:
-        report("a sky, a table and a wall in photos", places(device), "photos", keep=len(PLACES), side=240)
     shared = {name: value for name, value in settings.items() if not args.optimizers or name in SHARED}
     print(f"{args.network}, {made_with(model, seed=args.seed, **shared)}")
 

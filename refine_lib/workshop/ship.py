@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -24,6 +25,7 @@ from refine_lib.networks.registry import WEIGHTS
 from refine_lib.whole import whole_file
 from refine_lib.workshop import documents
 
+ALONE = ("Table 1", "panel")  # steps that run beside no other
 MOST_BYTES = 8_000_000  # of a network that comes with the package
 CARD, TABLE1 = "refine_lib/networks/MINI_LAMA.md", "figures/table1.md"
 PROSE = ("README.md", "notebooks/slides.md", "refine_lib/evaluate/TABLE1.md", "refine_lib/photos/PHOTOS.md", CARD)
@@ -185,13 +187,14 @@ def begin(weights, root):
     return state
 
 
-def ship(weights, root, plan=None):
+def ship(weights, root, plan=None, jobs=1):
     """Puts weights into the package and makes everything again that shows them.
 
     Args:
         weights: from the name of a network that comes with the package to the ``.safetensors`` that takes its place.
         root: of the clone.
         plan: what is made again, as ``steps`` gives it; None is all of it.
+        jobs: steps at a time. The last two run alone: Table 1 measures times, and the panel's picture wants a quick page.
 
     Returns:
         The path of the list of what has to be read again.
@@ -202,11 +205,22 @@ def ship(weights, root, plan=None):
     """
     state = begin(weights, root)
     todo = {name: command for name, command in (plan or steps(root)).items() if name not in state["done"]}
-    for name, command in tqdm(todo.items(), desc="ship", unit="step"):
-        print(f"\n{name}: {shlex.join(command)}", flush=True)
-        subprocess.run(command, cwd=root, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
-        state["done"].append(name)
-        _note(root / "build" / "ship" / "state.json", state)
+    together = [name for name in todo if name not in ALONE]
+    with tqdm(total=len(todo), desc="ship", unit="step") as bar:
+
+        def make(name):
+            print(f"\n{name}: {shlex.join(todo[name])}", flush=True)
+            subprocess.run(todo[name], cwd=root, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
+            with bar.get_lock():
+                state["done"].append(name)
+                _note(root / "build" / "ship" / "state.json", state)
+            bar.update()
+
+        with ThreadPoolExecutor(jobs) as pool:  # of threads that wait for processes; a failure cancels those that wait yet
+            list(pool.map(make, together))
+        for name in todo:
+            if name in ALONE:
+                make(name)
     path = root / "build" / "ship" / "reread.md"
     path.write_text(to_reread(root, state["before"]), encoding="utf-8")
     return path
@@ -215,11 +229,15 @@ def ship(weights, root, plan=None):
 def main():
     parser = argparse.ArgumentParser(description="Put weights into the package and make again what shows them.")
     parser.add_argument("weights", nargs="+", metavar="NETWORK=FILE", help="for instance mini-lama=annealed.safetensors")
-    words = parser.parse_args().weights
+    parser.add_argument("--jobs", type=int, default=1, help="steps at a time, each on one core (default: %(default)s)")
+    args = parser.parse_args()
+    words = args.weights
+    if args.jobs < 1:
+        parser.error(f"argument --jobs: {args.jobs}; expected 1 or more")
     if wrong := [word for word in words if "=" not in word]:
         parser.error(f"argument NETWORK=FILE: {wrong[0]!r}; expected one as mini-lama=annealed.safetensors")
     try:
-        path = ship({name: Path(file) for name, file in (word.split("=", 1) for word in words)}, documents.ROOT)
+        path = ship({name: Path(file) for name, file in (word.split("=", 1) for word in words)}, documents.ROOT, jobs=args.jobs)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     except subprocess.CalledProcessError as error:
