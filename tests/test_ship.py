@@ -128,5 +128,5 @@ def test_every_lesson_solution_and_table_is_made_again():
 def test_the_cards_commands_are_found():
     card = (ROOT / "refine_lib" / "networks" / "MINI_LAMA.md").read_text(encoding="utf-8")
     assert (
-        len(documents.printed(card)) == card.count(documents.BEGIN) == card.count("`.venv/bin/python -m refine_lib.workshop.")
+        len(documents.printed(card)) == card.count(documents.BEGIN) == card.count("\n`.venv/bin/python -m refine_lib.workshop.")
     )

@@ -397,6 +397,6 @@ def test_a_generator_out_of_range_is_named(arguments):
         LamaGenerator(**{"ngf": 4, "n_blocks": 1} | arguments)
 
 
-def test_the_embedded_network_is_about_a_million_parameters():
+def test_the_embedded_network_has_a_few_million_parameters():
     model = load_network("mini-lama", device="cpu")
-    assert 0.8e6 < sum(p.numel() for p in model.parameters()) < 2e6
+    assert 2e6 < sum(p.numel() for p in model.parameters()) < 3e6
