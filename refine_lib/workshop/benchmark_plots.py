@@ -100,8 +100,8 @@ def plot_training(logs: Mapping[str, str | Path], ax: Axes | None = None, captio
             pictures = [int(line["pictures"]) / 1000 for line in log]
             axes.plot(pictures, [float(line["hole L1, unseen"]) for line in log], marker="o", label=name)
         axes.axhline(float(log[-1]["Telea's"]), color="0.5", linestyle="--", label="Telea's fill")
-        axes.set(xlabel="pictures seen, in thousands", ylabel="mean absolute error in the hole", xlim=(0, None), ylim=(0, None))
-        axes.set_title("Training: error on 64 unseen pictures, at the training size")
+        axes.set(xlabel="pictures seen, in thousands", ylabel="mean absolute error in the hole", xlim=(0, None))
+        axes.set_title("Error on 64 unseen pictures, at the training size, while the rate stays")
         axes.legend()
     return axes
 

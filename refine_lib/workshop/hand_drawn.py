@@ -115,7 +115,8 @@ def draw(models, places=PLACES, **settings):
     Returns:
         The figure.
     """
-    caption = made_with(next(iter(models.values())), networks=", ".join(models), **{**SETTINGS, **settings})
+    several = {"networks": ", ".join(models)} if len(models) > 1 else {}
+    caption = made_with(next(iter(models.values())), **several, **{**SETTINGS, **settings})
     rows, columns = len(places), 2 + 2 * len(models)
     with drawn_on(None, caption, (rows, columns), (2.2 * columns, 2.2 * rows + 0.5), squeeze=False) as axes:
         axes[0, 0].figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)

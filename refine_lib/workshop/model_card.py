@@ -227,7 +227,8 @@ def main():
         print(f"\n{measured}\n", flush=True)
         if args.figures and figure:
             path = args.figures / f"{figure}.png"
-            figure_of(measured.kept, model, network=args.network, seed=args.seed, **settings).savefig(path, dpi=140)
+            shown = dict(network=args.network, scenes=f"0 to {len(measured.kept[0][1]) - 1} of seed {args.seed}")
+            figure_of(measured.kept, model, **shown, **settings).savefig(path, dpi=140)
             print(f"wrote {path}", flush=True)
 
     for kind in args.masks:
@@ -242,7 +243,7 @@ def main():
         if args.photos:
             report(f"holes in {len(BUILT_IN)} photos, {kind}", photos(args.photos, kind, args.seed, device))
     shared = {name: value for name, value in settings.items() if not args.optimizers or name in SHARED}
-    print(f"{args.network}, {made_with(model, seed=args.seed, **shared)}")
+    print(made_with(model, network=args.network, seed=args.seed, **shared))
 
 
 if __name__ == "__main__":
