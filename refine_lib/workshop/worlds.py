@@ -14,11 +14,11 @@ from refine_lib.plots.style import write_caption
 from refine_lib.workshop.effect import pictures_of
 
 ROWS = {
-    "planes": "the world of the network that is shipped",
-    "patterns": "the next mini-lama's",
-    "leaves": "mini-photo's",
-    "simple": "what patterns are measured on: simple",
-    "busy": "what patterns are measured on: busy",
+    "planes": "mini-lama and mini-conv are trained on these: the lessons' kind",
+    "patterns": "... and on these: patterns",
+    "leaves": "mini-photo is trained on these: leaves",
+    "simple": "only measured on: simple",
+    "busy": "only measured on: busy",
 }
 
 
