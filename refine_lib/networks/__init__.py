@@ -50,9 +50,9 @@ def load_network(
     Example:
         >>> load_network("mini-lama", device="cpu")
         SplitNetwork, cut before layer 5 (FourierBlock)
-          front: 5 layers, 100,384 parameters
-          z:     32 x H/8 x W/8 + 96 x H/8 x W/8, 8 MB for 1024 x 1024 px
-          rear:  19 layers, 1,101,315 parameters
+          front: 5 layers, 223,152 parameters
+          z:     48 x H/8 x W/8 + 144 x H/8 x W/8, 12 MB for 1024 x 1024 px
+          rear:  19 layers, 2,471,043 parameters
     """
     if not isinstance(name_or_path, str | os.PathLike):
         raise TypeError(f"name_or_path is a {type(name_or_path).__name__}; expected the name of a network or a path")
