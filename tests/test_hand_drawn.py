@@ -24,7 +24,7 @@ def test_a_polygon_is_filled_with_its_corners():
     assert mask.shape == (1, 1, 300, 451) and mask.sum() == 10 * 5 and mask[0, 0, 20:25, 10:20].all()
 
 
-def test_each_way_leaves_the_rest_of_the_photo_and_gets_a_column(tiny_single):
+def test_each_way_leaves_the_rest_of_the_photo_and_gets_a_row(tiny_single):
     place = Place("chelsea", "100,100 180,100 180,180 100,180")
     filled = hand_drawn.fills(place, {"tiny": tiny_single}, n_iters=1)
     outside = place.mask().expand(-1, 3, -1, -1) == 0

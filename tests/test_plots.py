@@ -97,7 +97,7 @@ def test_shares_have_one_gray_scale_and_a_frame():
 
 def test_no_influence_is_light_and_the_most_is_black():
     influence = torch.zeros(16, 16)
-    influence[4, 5], influence[8, 8] = 0.02, 0.08
+    influence[4, 5], influence[8, 8] = 0.005, 0.08
     figure = plots.show_influence({"far": influence, "none": influence * 0}, squares=[(4, 5, 3)] * 2, caption="made by hand")
     far, none = (ax.images[0].get_array()[..., 0] for ax in figure.axes)
     assert far[8, 8] == 0 and abs(2 * int(far[4, 5]) - int(far[0, 0])) <= 2

@@ -235,7 +235,7 @@ def show_influence(
 ) -> Figure:
     """Draws maps of influence side by side. Light gray is none, and black is the most in a map.
 
-    The square root is drawn, or little would be seen of what is far away.
+    The fourth root is drawn, or little would be seen of what is far away.
 
     Args:
         influence: from a title to (H, W), 0 or more, as ``seen_by`` and ``reached_by`` give it.
@@ -246,7 +246,7 @@ def show_influence(
     Returns:
         The figure.
     """
-    shares = {title: (one / one.max().clamp(min=1e-30)).sqrt() for title, one in influence.items()}
+    shares = {title: (one / one.max().clamp(min=1e-30)) ** 0.25 for title, one in influence.items()}
     pictures = {title: (0.92 * (1 - share)).expand(1, 3, -1, -1) for title, share in shares.items()}
     return show_row(pictures, outlines=outlines, squares=squares, caption=caption, square_color=REACH_COLOR)
 

@@ -19,7 +19,7 @@ from refine_lib.plots.style import drawn_on
 from refine_lib.refine import multiscale_inpaint
 from refine_lib.workshop.effect import SETTINGS, fill_after_telea
 
-ROOM = 1.5  # side of a square beside the hole's longer side
+ROOM = 1.35  # side of a square beside the hole's longer side
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def fills(place, models, **settings):
 
 
 def draw(models, places=PLACES, **settings):
-    """Draws a row for each place, with what lies around the hole in each way to fill.
+    """Draws a column for each place, with what lies around the hole, and a row for each way to fill it.
 
     Args:
         models: ``SplitNetwork`` by their names.
@@ -117,13 +117,14 @@ def draw(models, places=PLACES, **settings):
     """
     several = {"networks": ", ".join(models)} if len(models) > 1 else {}
     caption = made_with(next(iter(models.values())), **several, **{**SETTINGS, **settings})
-    rows, columns = len(places), 2 + 2 * len(models)
-    with drawn_on(None, caption, (rows, columns), (2.2 * columns, 2.2 * rows + 0.5), squeeze=False) as axes:
+    rows, columns = 2 + 2 * len(models), len(places)
+    with drawn_on(None, caption, (rows, columns), (2.4 * columns, 2.6 * rows + 0.5), squeeze=False) as axes:
         axes[0, 0].figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
-        for row, place in enumerate(tqdm(places.values(), desc="places in photos")):
+        for column, (title, place) in enumerate(tqdm(places.items(), desc="places in photos")):
             part, hole = (..., *place.square()), place.mask()
-            for ax, (way, picture) in zip(axes[row], fills(place, models, **settings).items(), strict=True):
-                show_picture(picture[part], hole[part] if way == "photo" else None, way if row == 0 else "", ax)
+            for ax, (way, picture) in zip(axes[:, column], fills(place, models, **settings).items(), strict=True):
+                name = f"{title} ({place.photo})" if way == "photo" else way if column == 0 else ""
+                show_picture(picture[part], hole[part] if way == "photo" else None, name, ax)
     return axes[0, 0].figure
 
 
