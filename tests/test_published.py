@@ -237,7 +237,7 @@ def test_another_file_put_there_by_hand_is_named_and_left(host, cache, big_lama)
 
 def test_nobody_listens(cache, monkeypatch):
     published_at(monkeypatch, "aot-gan", Source("http://127.0.0.1:9/weights.bin", "0" * 64))
-    with pytest.raises(ConnectionError, match="aot-gan could not be fetched .*refused"):
+    with pytest.raises(ConnectionError, match="aot-gan could not be fetched .*refused.* there is mini-lama"):
         load_network("aot-gan", progress=False)
 
 

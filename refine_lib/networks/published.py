@@ -18,6 +18,7 @@ from refine_lib.networks.registry import WEIGHTS, Source, generator_of, save_gen
 TIMEOUT_SECONDS = 30  # without a byte
 PIECE_BYTES = 1 << 16
 HUGGING_FACE = "https://huggingface.co"
+EMBEDDED = "Without a download there is mini-lama, which comes with the package; it has never seen a photo."
 # What leads around a wall between this machine and the web: a message names those that are set.
 WAYS = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 
@@ -98,7 +99,8 @@ def _first_that_comes(name, sources: Sequence[Source], room: Path, progress: boo
     by_hand = f"put {sources[0].url} into the folder {room.parent}, as {sources[0].name}"
     others = any(isinstance(error, ValueError) and not isinstance(error, OSError) for error in errors)  # other files are there
     kind = ValueError if others else ConnectionError
-    raise kind(f"{name} could not be fetched ({reasons}). Run again; or {by_hand}. {_ways()}") from errors[0]
+    told = f"{name} could not be fetched ({reasons}). Run again; or {by_hand}. {_ways()} {EMBEDDED}"
+    raise kind(told) from errors[0]
 
 
 def _ways():
