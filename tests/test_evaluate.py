@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager
 from functools import partial
 
+import matplotlib.pyplot as plt
 import numpy as np
 import psutil
 import pyarrow as pa
@@ -23,6 +24,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from refine_lib import brush_mask, load_network, multiscale_inpaint, random_scenes
 from refine_lib.evaluate import Table, evaluate, parse_method
 from refine_lib.evaluate.__main__ import main
+from refine_lib.evaluate.grids import _whole_pictures
 from refine_lib.evaluate.measures import (
     TABLE_1,
     choose_features,
@@ -32,7 +34,7 @@ from refine_lib.evaluate.measures import (
     kernel_distance,
     measures_of,
 )
-from refine_lib.evaluate.methods import Case, Folder, Method, Plain, forget_networks
+from refine_lib.evaluate.methods import Case, Folder, Method, Plain, forget_networks, refined_with
 from refine_lib.evaluate.pictures import Picture, find_pictures, write_inputs, write_png
 from refine_lib.evaluate.rows import Conditions, Rows
 from refine_lib.evaluate.run import picture_path
@@ -680,6 +682,27 @@ def test_the_command_prints_and_writes_its_tables_and_grids(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([*words, "--inputs", str(tmp_path / "inputs"), "--seed", "1"])
     assert "seed is 1, and" in capsys.readouterr().err
+
+
+def test_a_picture_of_all_methods_tells_each_error_in_the_hole():
+    mask = torch.zeros(2, 1, 32, 32)
+    mask[..., 8:24] = 1
+    truth = torch.full((2, 3, 32, 32), 0.5)
+    by = torch.tensor([0.25, 0.125]).view(2, 1, 1, 1)
+    shown = {"input": truth, "plain:mini-lama": truth + by * mask, "truth": truth}
+    figure = _whole_pictures(shown, mask, "")
+    titles = [ax.get_title(loc) for ax in figure.axes for loc in ("left", "center") if ax.get_title(loc)]
+    plt.close(figure)
+    assert titles == ["input", "plain\nmini-lama\n0.250", "truth", "0.125"]
+
+
+def test_refined_methods_tell_their_settings():
+    assert refined_with(["plain:mini-lama", "biharmonic"]) == ""
+    one = refined_with(["plain:mini-lama", "refined:mini-lama", "refined:mini-conv"])
+    assert one == "refined with smallest_scale 64, lr 0.005, n_iters 15, erosion 15"
+    two = refined_with(["refined:mini-lama", "refined:mini-conv:lr=0.05"])
+    assert two.startswith("refined:mini-lama with smallest_scale 64, lr 0.005, ")
+    assert "; refined:mini-conv:lr=0.05 with smallest_scale 64, lr 0.05, " in two
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from refine_lib import __version__
 from refine_lib.evaluate import evaluate  # first: it says what to install where something is missing
 from refine_lib.evaluate.grids import write_grids
 from refine_lib.evaluate.measures import FEATURES
-from refine_lib.evaluate.methods import METHOD_WORDS
+from refine_lib.evaluate.methods import METHOD_WORDS, refined_with
 from refine_lib.evaluate.pictures import find_pictures, write_inputs
 from refine_lib.photos.opened import printable_streams
 from refine_lib.scenes.brushes import KINDS
@@ -60,7 +61,8 @@ def _main(words):
         table = evaluate(**args)
         print(table)
         print(f"{table.new} new rows in {table.wall_seconds:.1f} s")
-        caption = f"{args['size']} px, holes of seed {args['seed']}, {', '.join(table.machines)}"
+        told = [f"{args['size']} px", f"holes of seed {args['seed']}", refined_with(args["methods"]), *table.machines]
+        caption = ", ".join(filter(None, [*told, f"refine_lib {__version__}"]))
         for path in (*table.write(output), *write_grids(output, table, pictures, caption)):
             print(f"wrote {path}")
     except (ArithmeticError, ImportError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:

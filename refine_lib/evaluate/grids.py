@@ -11,6 +11,7 @@ from refine_lib.evaluate.methods import TRUTH
 from refine_lib.evaluate.pictures import Picture
 from refine_lib.evaluate.run import picture_path
 from refine_lib.evaluate.tables import Table
+from refine_lib.metrics import hole_l1
 from refine_lib.photos.pixels import load_photo
 from refine_lib.plots import compare_rows, show_picture
 from refine_lib.plots.style import house_style, write_caption
@@ -20,7 +21,8 @@ from refine_lib.whole import whole_file
 def write_grids(output: str | Path, table: Table, pictures: Sequence[Picture], caption: str = "") -> list[Path]:
     """Writes ``methods_KIND.png`` and ``refined_KIND.png`` of the kept pictures into a folder of results.
 
-    The first has whole pictures, every method in a column, as the paper's Figure 4 has. The second has each refined method
+    The first has whole pictures, every method in a column, as the paper's Figure 4 has; above each is its error in the hole
+    (L1). The second has each refined method
     beside the one it is compared with, and enlarges what lies around the holes, as Figure 5 does. A picture is shown where it
     was kept of every method.
 
@@ -62,12 +64,14 @@ def write_grids(output: str | Path, table: Table, pictures: Sequence[Picture], c
 def _whole_pictures(pictures: dict[str, torch.Tensor], mask: torch.Tensor, caption: str) -> Figure:
     """Draws a row for each picture, every method in a column."""
     with house_style():
-        figure = plt.figure(figsize=(1.9 * len(pictures), 1.95 * len(mask) + 0.5), layout="constrained")
+        figure = plt.figure(figsize=(1.9 * len(pictures), 2.2 * len(mask) + 0.7), layout="constrained")
         axes = figure.subplots(len(mask), len(pictures), squeeze=False)
         for column, (title, images) in enumerate(pictures.items()):
             for row, ax in enumerate(axes[:, column]):
-                hole = mask[row : row + 1] if column == 0 else None
-                show_picture(images[row : row + 1], hole, "" if row else _broken(title), ax)
+                one = slice(row, row + 1)
+                error = f"{hole_l1(images[one], pictures[TRUTH.name][one], mask[one]):.3f}"
+                said = ["" if row else _broken(title), "" if title in ("input", TRUTH.name) else error]
+                show_picture(images[one], None if column else mask[one], "\n".join(filter(None, said)), ax)
         write_caption(figure, caption)
     return figure
 

@@ -5,6 +5,7 @@ import functools
 import importlib.util
 import inspect
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,6 +30,7 @@ REFINEMENT = {
     for name, parameter in inspect.signature(multiscale_inpaint).parameters.items()
     if name not in ("image", "mask", "model", "callback", "progress", "guide")
 }
+IN_A_CAPTION = ("smallest_scale", "lr", "n_iters", "erosion")  # what the course turns
 OF_NOISE = ("n_steps", "seed")  # settings of a network that fills a hole from noise
 OPENCV_RADIUS_PX = 3  # around a pixel that OpenCV's fills look at, in a picture of 512 px
 
@@ -249,6 +251,19 @@ def parse_method(words: str) -> Method:
             except (TypeError, ValueError) as error:
                 raise ValueError(f"method is {words!r}: {error}") from error
     raise ValueError(f"method is {words!r}; expected {METHOD_WORDS}")
+
+
+def refined_with(methods: Sequence[str]) -> str:
+    """The settings of the refined ones among methods, in words for a caption; empty where none is refined."""
+    by_settings: dict[str, list[str]] = {}
+    for method in map(parse_method, methods):
+        if isinstance(method, Refined):
+            settings = REFINEMENT | settings_for(method.network) | method.settings
+            told = ", ".join(f"{name} {settings[name]}" for name in IN_A_CAPTION)
+            by_settings.setdefault(told, []).append(method.name)
+    if len(by_settings) == 1:
+        return f"refined with {next(iter(by_settings))}"
+    return "; ".join(f"{', '.join(names)} with {told}" for told, names in by_settings.items())
 
 
 def _of_noise(settings):

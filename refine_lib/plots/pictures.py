@@ -1,5 +1,6 @@
 """Pictures side by side, with holes, zooms and squares; pyramids; featuremaps."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -255,7 +256,7 @@ def show_shares(shares: Mapping[str, Tensor], outlines: Masks | None = None, of_
     """Draws maps of shares side by side, and a bar that says which gray is which share.
 
     Args:
-        shares: from a title to (H, W) in [0, 1]. Black is 0, white is 1.
+        shares: from a title to (H, W) in [0, 1]. White is 1, black the smallest share of all maps, in tenths.
         outlines: for each map (B, 1, H, W), 1 = hole, or None: a line is drawn around holes.
         of_what: the bar's label.
         caption: a line under the figure: what it was made with.
@@ -263,11 +264,11 @@ def show_shares(shares: Mapping[str, Tensor], outlines: Masks | None = None, of_
     Returns:
         The figure.
     """
-    inches = 2.8
+    inches, least = 2.8, min(0.9, *(math.floor(10 * float(share.min())) / 10 for share in shares.values()))
     with drawn_on(None, caption, (1, len(shares)), (inches * len(shares) + 0.8, inches + 0.45), squeeze=False) as axes:
         for i, (title, share) in enumerate(shares.items()):
             ax = axes[0, i]
-            drawn = ax.imshow(share.numpy(force=True), cmap="gray", vmin=0, vmax=1)
+            drawn = ax.imshow(share.numpy(force=True), cmap="gray", vmin=least, vmax=1)
             ax.set(title=title, xticks=[], yticks=[])
             ax.spines[:].set_visible(True)  # or a white map would not be seen on a white page
             _outline(ax, None if outlines is None else outlines[i])

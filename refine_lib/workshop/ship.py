@@ -175,7 +175,8 @@ def begin(weights, root):
         there = _sums({name: path for name, path in embedded(root).items() if name in sums})
         if state["weights"] == sums == there:
             return state
-    shutil.rmtree(root / "build" / "table1", ignore_errors=True)  # its rows are the old network's
+    for name in ("table1", "table1_picture"):
+        shutil.rmtree(root / "build" / name, ignore_errors=True)  # its rows are the old network's
     files = [*_notebooks(root / "notebooks"), *_notebooks(root / "notebooks" / "solutions")]
     names = [str(path.relative_to(root)) for path in files] + [CARD, TABLE1]
     before = {name: shown(root / name) for name in names if (root / name).exists()}
