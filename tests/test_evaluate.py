@@ -24,7 +24,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from refine_lib import brush_mask, load_network, multiscale_inpaint, random_scenes
 from refine_lib.evaluate import Table, evaluate, parse_method
 from refine_lib.evaluate.__main__ import main
-from refine_lib.evaluate.grids import _whole_pictures
+from refine_lib.evaluate.grids import _around_holes, _three_rows, _whole_pictures
 from refine_lib.evaluate.measures import (
     TABLE_1,
     choose_features,
@@ -694,6 +694,20 @@ def test_a_picture_of_all_methods_tells_each_error_in_the_hole():
     titles = [ax.get_title(loc) for ax in figure.axes for loc in ("left", "center") if ax.get_title(loc)]
     plt.close(figure)
     assert titles == ["input", "plain\nmini-lama\n0.250", "truth", "0.125"]
+
+
+def test_the_enlarged_rows_gain_the_most_the_median_and_the_least():
+    gains, names = [0.2, -0.1, 0.5, 0.3, 0.0], list("abcde")
+    rows = _three_rows(gains, names)
+    assert rows == {2: "c\nlargest gain", 0: "a\nmedian gain", 1: "b\nsmallest gain"}
+    assert list(_three_rows(gains[:2], names)) == [0, 1] and list(_three_rows([0.1], names)) == [0]
+    mask = torch.zeros(5, 1, 32, 32)
+    mask[..., 8:24] = 1
+    truth = torch.full((5, 3, 32, 32), 0.5)
+    figure = _around_holes({"input": truth, "plain": truth + 0.25 * mask, "truth": truth}, mask, rows, "a caption")
+    titles = [ax.get_title("left") for ax in figure.axes]
+    plt.close(figure)
+    assert titles[3:6] == ["a\nmedian gain", "plain\nerror 0.250", "truth"] and len(titles) == 9
 
 
 def test_refined_methods_tell_their_settings():

@@ -11,7 +11,6 @@ from skimage.metrics import structural_similarity
 from refine_lib import load_network, random_scenes, stroke_masks
 from refine_lib.metrics import MEASURES, fraction, gain, gradient_energy, hole_l1, interval, l1, lead, seam_contrast, ssim
 from refine_lib.photos.pixels import BUILT_IN
-from refine_lib.plots import zoom_on_hole
 from refine_lib.workshop import model_card
 from refine_lib.workshop.model_card import (
     SMALL_WAYS,
@@ -117,14 +116,6 @@ def test_photos_are_measured_at_their_own_size():
     assert len(drawn) == len(BUILT_IN)
     assert all(photo.shape[-2:] == mask.shape[-2:] and mask.any() for photo, mask in drawn)
     assert len({photo.shape for photo, _ in drawn}) > 2
-
-
-def test_squares_of_photos_of_any_size_are_equally_large():
-    for height, width in ((427, 640), (400, 600), (51, 90)):
-        mask = torch.zeros(1, 1, height, width)
-        mask[..., :20, :30] = 1
-        assert zoom_on_hole(mask, side=50) == (0, 0, 50, 50)
-    assert zoom_on_hole(mask, side=80)[2:] == (51, 51)
 
 
 def test_a_figure_has_a_row_for_every_picture():

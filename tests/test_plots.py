@@ -71,9 +71,9 @@ def test_what_the_loss_sees_has_a_color_of_its_own_and_a_small_square_no_cross()
 def test_of_several_holes_the_zoom_shows_one_rather_than_what_lies_between():
     mask = torch.zeros(1, 1, 100, 100)
     mask[..., 10:20, 10:20] = mask[..., 80:95, 80:95] = 1
-    top, left, tall, wide = plots.zoom_on_hole(mask, side=30)
+    top, left, tall, wide = plots.zoom_on_hole(mask, share=0.3)
     assert mask[..., top : top + tall, left : left + wide].sum() == 15 * 15 and (tall, wide) == (30, 30)
-    top, left, tall, wide = plots.zoom_on_hole(mask, side=90)
+    top, left, tall, wide = plots.zoom_on_hole(mask, share=0.9)
     assert mask[..., top : top + tall, left : left + wide].sum() == mask.sum()
 
 

@@ -318,16 +318,15 @@ def show_channels(
     return axes[0, 0].figure
 
 
-def zoom_on_hole(mask: Tensor, share: float = 0.4, side: int | None = None) -> Box:
+def zoom_on_hole(mask: Tensor, share: float = 0.4) -> Box:
     """Returns (top, left, height, width) of a square around the middle of the hole, or where it holds the most of the hole.
 
     Args:
         mask: (B, 1, H, W), 1 = hole; the first of the batch is looked at.
         share: side of the square as a share of the short side.
-        side: in pixels, in place of the share; at most the short side.
     """
     height, width = mask.shape[-2:]
-    side = min(int(share * min(height, width)) if side is None else side, height, width)
+    side = int(min(share, 1) * min(height, width))
     hole, part = _hole_of(mask), bounding_box(mask[:1])
     middle_y, middle_x = (
         np.average(np.arange(hole.shape[i]), weights=hole.sum(1 - i)) if hole.any() else hole.shape[i] / 2 for i in (0, 1)

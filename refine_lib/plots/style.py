@@ -21,7 +21,7 @@ RC = matplotlib.rc_params_from_file(STYLE, use_default_template=False)
 HOLE_COLOR = np.array([235, 64, 120], dtype=np.uint8)  # found in few photos
 SEEN_COLOR = np.array([255, 212, 0], dtype=np.uint8)  # of what the loss looks at
 ZOOM_COLOR = "#ffd400"
-LETTERS_PER_INCH = 18  # of a caption
+LETTERS_PER_INCH = 17  # of a caption
 REACH_COLOR = "#e06000"  # seen on light gray and on black
 
 
