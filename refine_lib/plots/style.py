@@ -21,7 +21,7 @@ RC = matplotlib.rc_params_from_file(STYLE, use_default_template=False)
 HOLE_COLOR = np.array([235, 64, 120], dtype=np.uint8)  # found in few photos
 SEEN_COLOR = np.array([255, 212, 0], dtype=np.uint8)  # of what the loss looks at
 ZOOM_COLOR = "#ffd400"
-LETTERS_PER_INCH = 17  # of a caption
+LETTERS = 125  # of a caption, of 1 point, in an inch
 REACH_COLOR = "#e06000"  # seen on light gray and on black
 
 
@@ -74,7 +74,11 @@ def made_with(model: nn.Module, **settings) -> str:
 
 
 def write_caption(figure: Figure, caption: str) -> None:
-    """Writes a small gray line under a figure, or as many as it takes, unless it is empty."""
+    """Writes a small gray line under a figure, or as many as it takes, unless it is empty.
+
+    On a page all figures are equally wide, so the letters grow with a wide figure.
+    """
     if caption:
-        lines = textwrap.fill(caption, int(LETTERS_PER_INCH * figure.get_figwidth()))
-        figure.supxlabel(lines, x=0.01, ha="left", fontsize=7.5, color="#666666")
+        points = max(7.5, 0.6 * figure.get_figwidth())
+        lines = textwrap.fill(caption, int(LETTERS / points * figure.get_figwidth()))
+        figure.supxlabel(lines, x=0.01, ha="left", fontsize=points, color="#555555")
