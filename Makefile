@@ -101,8 +101,8 @@ table1: .venv/ready  ## the embedded networks in a small Table 1, into figures/ 
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[site]'
 	@touch $@
 
-# From nothing each time: a page must show what the library draws now. A link to nowhere is a warning, so -W.
-site: .venv/site-ready  ## the course as HTML with its pictures, into build/site (it runs every notebook)
+# From nothing each time: a page must show what the notebooks hold now. A link to nowhere is a warning, so -W.
+site: .venv/site-ready  ## the course as HTML with its pictures, into build/site
 	rm -rf build/_build build/site
 	$(BIN)/jupyter-book build . --config notebooks/_config.yml --toc notebooks/_toc.yml --path-output build -W --keep-going
 	@mv build/_build/html build/site

@@ -34,6 +34,20 @@ def test_every_link_leads_somewhere(page):
         assert target.suffix not in PAGES or target in pages(), f"{link} is not a page of the site"
 
 
+def heads_of(path):
+    """The headings of a page, as links name them."""
+    heads = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text_of(path), flags=re.S), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda path: path.name)
+def test_every_link_to_a_heading_finds_one(page):
+    text = re.sub(r"```.*?```", "", text_of(page), flags=re.S)
+    for link, head in re.findall(r"\]\((?!\w+:)([^)#\s]*)#([^)\s]+)\)", text):
+        target = (page.parent / link).resolve() if link else page
+        assert head in heads_of(target), f"{link} has no heading {head}"
+
+
 def test_all_lessons_and_solutions_are_pages():
     notebooks = {path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
     assert notebooks <= set(pages())
