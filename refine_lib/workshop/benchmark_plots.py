@@ -77,9 +77,9 @@ def plot_memory(rows: Sequence[Any], growth: Any = None, axes: Any = None, capti
             points = [(n, cost[who] / 2**20) for n, cost in growth.memory_by_updates if who in cost]
             if points:
                 right.plot(*zip(*points, strict=True), marker="o", label=label, color=COLORS[who])
-        right.set(xlabel="updates a level", ylabel="MB", title="... and hardly with the updates", ylim=(0, None))
+        right.set(xlabel="updates a level", ylabel="MB", title="... and little with the updates", ylim=(0, None))
         if growth:
-            right.set_title(f"... and hardly with the updates ({growth.size} px)")
+            right.set_title(f"... and little with the updates ({growth.size} px)")
     return left, right
 
 
