@@ -24,7 +24,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from refine_lib import brush_mask, load_network, multiscale_inpaint, random_scenes
 from refine_lib.evaluate import Table, evaluate, parse_method
 from refine_lib.evaluate.__main__ import main
-from refine_lib.evaluate.grids import _around_holes, _three_rows, _whole_pictures
+from refine_lib.evaluate.grids import _around_holes, _three_rows, _whole_pictures, write_grids
 from refine_lib.evaluate.measures import (
     TABLE_1,
     choose_features,
@@ -708,6 +708,18 @@ def test_the_enlarged_rows_gain_the_most_the_median_and_the_least():
     titles = [ax.get_title("left") for ax in figure.axes]
     plt.close(figure)
     assert titles[3:6] == ["a\nmedian gain", "plain\nerror 0.250", "truth"] and len(titles) == 9
+
+
+def test_a_dollar_in_a_caption_begins_no_formula_with_any_kind_of_hole(tmp_path, monkeypatch):
+    """It is escaped once: with the first kind as with those after it, and at the place where a long name is cut."""
+    drawn = []
+    monkeypatch.setattr("refine_lib.evaluate.grids.write_caption", lambda figure, caption: drawn.append(caption))
+    methods = ["plain:mini-lama", "refined:mini-lama:n_iters=1"]
+    table = evaluate("scenes:1", tmp_path, masks=["medium", "thick"], methods=methods, **FAST)
+    write_grids(tmp_path, table, find_pictures("scenes:1"), "of $5 and $6")
+    assert len(drawn) == 4 and all(caption.endswith(r"of \$5 and \$6") for caption in drawn)
+    name = "a" + "$" + "b" * 23
+    assert _three_rows([0.1], [name])[0].startswith(r"\$" + "b" * 23)
 
 
 def test_refined_methods_tell_their_settings():

@@ -12,7 +12,7 @@ from refine_lib.evaluate.pictures import Picture
 from refine_lib.evaluate.run import picture_path
 from refine_lib.evaluate.tables import Table
 from refine_lib.loss import bounding_box
-from refine_lib.metrics import hole_l1
+from refine_lib.metrics import l1
 from refine_lib.photos.pixels import load_photo
 from refine_lib.plots import show_picture
 from refine_lib.plots.style import house_style, write_caption
@@ -47,16 +47,17 @@ def write_grids(output: str | Path, table: Table, pictures: Sequence[Picture], c
             continue
         shown = {title: torch.cat([load_photo(files[i][title]) for i in there]) for title in folders}
         holes = torch.cat([pictures[i].hole(kind, table.conditions.size, table.conditions.seed) for i in there])
-        names, caption = [_plain(pictures[i].name) for i in there], caption.replace("$", r"\$")
+        names = [_plain(pictures[i].name) for i in there]
         told = f"{kind} holes, error: L1 in the holes; {caption}"
-        figures = {"methods": _whole_pictures(shown, holes, f"{', '.join(names)}; {told}")}
+        figures = {"methods": _whole_pictures(shown, holes, _escaped(f"{', '.join(names)}; {told}"))}
         refined = [(other, method) for method, other in table.compared() if method.startswith("refined:")]
         if refined:
             compared = dict.fromkeys(name for pair in refined for name in pair)
             columns = {_one_line(name): shown[name] for name in ("input", *compared, TRUTH.name)}
-            gains = [errors_of(shown[name], shown[TRUTH.name], holes) for name in refined[0]]
-            rows = _three_rows([a - b for a, b in zip(*gains, strict=True)], names)
-            figures["refined"] = _around_holes(columns, holes, rows, f"{len(rows)} of {len(names)} pictures, {told}")
+            errors = [_errors(shown[name], shown[TRUTH.name], holes) for name in refined[0]]
+            rows = _three_rows([a - b for a, b in zip(*errors, strict=True)], names)
+            said = _escaped(f"{len(rows)} of {len(names)} pictures, {told}")
+            figures["refined"] = _around_holes(columns, holes, rows, said)
         for name, figure in figures.items():
             paths.append(Path(output) / f"{name}_{kind}.png")
             try:
@@ -67,23 +68,24 @@ def write_grids(output: str | Path, table: Table, pictures: Sequence[Picture], c
     return paths
 
 
-def errors_of(images: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor) -> list[float]:
-    """The mean absolute difference in the hole of each of the pictures, (B, 3, H, W)."""
-    return [hole_l1(*one) for one in zip(images.split(1), truth.split(1), mask.split(1), strict=True)]
+def _errors(images, truth, mask):
+    """The L1 in the hole of each of the pictures."""
+    above, below = l1(images, truth, mask).unbind(-1)
+    return (above / below).tolist()
 
 
 def _whole_pictures(pictures: dict[str, torch.Tensor], mask: torch.Tensor, caption: str) -> Figure:
     """Draws a row for each picture, every method in a column."""
-    names = {title: "" if title in ("input", TRUTH.name) else _broken(title) for title in pictures}
     with house_style():
         figure = plt.figure(figsize=(1.9 * len(pictures), 2.2 * len(mask) + 0.7), layout="constrained")
         axes = figure.subplots(len(mask), len(pictures), squeeze=False)
         for column, (title, images) in enumerate(pictures.items()):
-            errors = errors_of(images, pictures[TRUTH.name], mask)
+            errors, is_filled = _errors(images, pictures[TRUTH.name], mask), title not in ("input", TRUTH.name)
             for row, ax in enumerate(axes[:, column]):
-                one = slice(row, row + 1)
-                said = ["" if row else _broken(title), f"{errors[row]:.3f}" if names[title] else ""]
-                show_picture(images[one], None if column else mask[one], "\n".join(filter(None, said)), ax)
+                one, said = slice(row, row + 1), [] if row else [_broken(title)]
+                if is_filled:
+                    said.append(f"{errors[row]:.3f}")
+                show_picture(images[one], None if column else mask[one], "\n".join(said), ax)
         write_caption(figure, caption)
     return figure
 
@@ -93,7 +95,7 @@ def _three_rows(gains: list[float], names: list[str]) -> dict[int, str]:
     order = sorted(range(len(gains)), key=gains.__getitem__, reverse=True)
     rows: dict[int, str] = {}
     for place, said in ((0, "largest gain"), (len(order) // 2, "median gain"), (-1, "smallest gain")):
-        rows.setdefault(order[place], f"{names[order[place]][-LETTERS:]}\n{said}")
+        rows.setdefault(order[place], f"{_escaped(names[order[place]][-LETTERS:])}\n{said}")
     return rows
 
 
@@ -103,7 +105,7 @@ def _around_holes(pictures: dict[str, torch.Tensor], mask: torch.Tensor, rows: d
         figure = plt.figure(figsize=(2.6 * len(pictures), 2.9 * len(rows) + 0.4), layout="constrained")
         axes = figure.subplots(len(rows), len(pictures), squeeze=False)
         for column, (title, images) in enumerate(pictures.items()):
-            errors = errors_of(images, pictures[TRUTH.name], mask)
+            errors = _errors(images, pictures[TRUTH.name], mask)
             for row, (i, called) in enumerate(rows.items()):
                 cut = ([i], slice(None), *_around(mask[[i]]))
                 named = called if column == 0 else title if title == TRUTH.name else f"{title}\nerror {errors[i]:.3f}"
@@ -124,13 +126,18 @@ def _around(mask):
 
 def _plain(name):
     """A name in letters that every font has."""
-    return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in name).replace("$", r"\$")
+    return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in name)
+
+
+def _escaped(text):
+    """A dollar in it begins no formula."""
+    return text.replace("$", r"\$")
 
 
 def _one_line(title):
-    return title.replace("$", r"\$").replace(":", " ")
+    return _escaped(title).replace(":", " ")
 
 
 def _broken(title):
-    """A method's words over lines, to fit over a picture. A dollar in them begins no formula."""
-    return title.replace("$", r"\$").replace(":", "\n", 1).replace(":", ",\n")
+    """A method's words over lines, to fit over a picture."""
+    return _escaped(title).replace(":", "\n", 1).replace(":", ",\n")
